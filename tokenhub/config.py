@@ -1,0 +1,364 @@
+"""Settings: one row per variable, one parser, all problems reported at once.
+
+A row is a field of `Settings` made by `_row`; `docs/settings.md` and `.env.example` are rendered
+from the same rows (`python -m tokenhub settings docs|env`). Reads only what it is given: the
+caller passes the environment.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tokenhub.errors import ConfigError
+
+PREFIX = "TOKENHUB_"
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Address(NamedTuple):
+    """Where to listen; an empty host means every interface."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _bool(text: str) -> bool:
+    match text.lower():
+        case "true" | "1" | "yes" | "on":
+            return True
+        case "false" | "0" | "no" | "off":
+            return False
+    raise ValueError("must be true or false")
+
+
+def _integer(low: int, high: int = 2**31) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text)
+        if not low <= number <= high:
+            raise ValueError(f"must be between {low} and {high}")
+        return number
+
+    return parse
+
+
+def _decimal(low: float, high: float = 1e9) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        number = float(text)
+        if not low <= number <= high:  # also refuses NaN
+            raise ValueError(f"must be between {low:g} and {high:g}")
+        return number
+
+    return parse
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be host:port, or :port for every interface")
+    return Address(host.strip("[]"), int(port))
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(","))
+
+
+def _dsn(text: str) -> str:
+    """Accept an SQLAlchemy URL, `postgres://`, and the original's `file:…` or plain path."""
+    if text.startswith("sqlite:///"):
+        return text
+    scheme, found, rest = text.partition("://")
+    if found:
+        if scheme.partition("+")[0] not in ("postgresql", "postgres"):
+            raise ValueError("must be a file path, sqlite:///path or postgresql://…")
+        return f"postgresql+psycopg://{rest}"
+    path = text.removeprefix("file:").partition("?")[0]
+    if not path or path == ":memory:":
+        raise ValueError("an in-memory database cannot be shared between workers")
+    return f"sqlite:///{Path(path).expanduser()}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one setting is read and explained."""
+
+    parse: Callable[[str], Any]
+    default: str  # as one would write it; "" = unset
+    help: str
+    section: str
+    secret: bool = False
+
+
+def _row(
+    section: str, parse: Callable[[str], Any], default: str, help: str, *, secret: bool = False
+) -> Any:
+    return field(metadata={"row": Row(parse, default, help, section, secret)})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of a running gateway; build it with `Settings.from_env`."""
+
+    listen_addr: Address = _row(
+        "Server", _address, "127.0.0.1:8080", "Where to listen; `:8080` means every interface."
+    )
+    workers: int = _row(
+        "Server", _integer(0, 64), "0", "Worker processes; 0 means one for each core."
+    )
+    data_dir: Path = _row(
+        "Server",
+        _path,
+        "~/.tokenhub/data",
+        "Local directory for the journal, the host id and token files. One gateway per directory.",
+    )
+    env_file: Path | None = _row(
+        "Server",
+        _path,
+        "",
+        "File of KEY=VALUE lines that override the environment. Unset: `settings.env` in the data "
+        "directory, if it is there.",
+    )
+    log_level: str = _row(
+        "Server", _one_of("debug", "info", "warn", "error"), "info", "Least level that is logged."
+    )
+    shutdown_drain_secs: int = _row(
+        "Server",
+        _integer(1, 3600),
+        "30",
+        "How long requests and streams may still run after SIGTERM.",
+    )
+    max_body_mb: int = _row(
+        "Server", _integer(1, 1024), "10", "Largest request body, in MiB; more is 413."
+    )
+    trusted_proxies: tuple[Network, ...] = _row(
+        "Server",
+        _networks,
+        "",
+        "Comma-separated networks whose `X-Forwarded-For` is believed. Unset: nobody's.",
+    )
+    db_dsn: str = _row(
+        "Database",
+        _dsn,
+        "",
+        "SQLite file (`sqlite:///path`, `file:path` or a path) or `postgresql://…`. Unset: "
+        "`tokenhub.sqlite` in the data directory.",
+        secret=True,
+    )
+    max_stale_secs: int = _row(
+        "Database",
+        _integer(1, 86400),
+        "60",
+        "How long the gateway stays ready while the database is away.",
+    )
+    journal_sync_ms: int = _row(
+        "Journal",
+        _integer(10, 10000),
+        "200",
+        "How often the journal is forced to disk: the most that a power loss may cost.",
+    )
+    journal_max_mb: int = _row(
+        "Journal",
+        _integer(64, 1 << 20),
+        "4096",
+        "Most disk, in MiB, that requests not yet in the database may take; then 503 "
+        "`journal_full`.",
+    )
+    admin_token: str = _row(
+        "Access",
+        _text,
+        "",
+        "Token of the admin API. Unset: made at the first start and kept in `.admin-token`.",
+        secret=True,
+    )
+    metrics_token: str = _row(
+        "Access", _text, "", "Token that may read `/metrics`, besides the admin token.", secret=True
+    )
+    metrics_public: bool = _row("Access", _bool, "false", "Serve `/metrics` without a token.")
+    public_models: bool = _row("Access", _bool, "false", "Serve `/v1/models` without a key.")
+    vault_enabled: bool = _row("Vault", _bool, "true", "Keep provider keys in the encrypted vault.")
+    vault_password: str = _row(
+        "Vault", _text, "", "Unlocks (at the first start: creates) the vault.", secret=True
+    )
+    credentials_file: Path = _row(
+        "Vault",
+        _path,
+        "~/.tokenhub/credentials",
+        "JSON file with the keys of providers whose `cred_store` is `file`; mode 0600.",
+    )
+    default_mode: str = _row(
+        "Routing",
+        _one_of("cheap", "normal", "high_confidence", "planning", "adversarial", "thompson"),
+        "normal",
+        "How models are ranked when the caller does not say.",
+    )
+    default_max_budget_usd: float = _row(
+        "Routing", _decimal(0, 100), "0.05", "Default budget of a request; it only ranks."
+    )
+    default_max_latency_ms: int = _row(
+        "Routing", _integer(1, 300000), "120000", "Default latency budget; it only ranks."
+    )
+    exploration_temp: float = _row(
+        "Routing",
+        _decimal(0, 100),
+        "0",
+        "Softmax temperature over the ranking; 0 always takes the best.",
+    )
+    unknown_model: str = _row(
+        "Routing",
+        _one_of("404", "route"),
+        "404",
+        "A model name we do not know: refuse it, or let the router choose.",
+    )
+    provider_timeout_secs: float | None = _row(
+        "Providers",
+        _decimal(0.1, 3600),
+        "",
+        "Longest wait for a connection and for the first byte. Unset: 30. When set it also bounds "
+        "a whole attempt that is not streamed.",
+    )
+    provider_total_secs: float = _row(
+        "Providers", _decimal(1, 86400), "600", "Longest whole attempt, streams included."
+    )
+    stream_idle_secs: float = _row(
+        "Providers", _decimal(0.1, 3600), "120", "Longest silence inside a stream."
+    )
+    max_response_mb: int = _row(
+        "Providers", _integer(1, 1024), "64", "Largest answer, in MiB, that a provider may give."
+    )
+    demo: bool = _row(
+        "Demo", _bool, "false", "Use the built-in simulator while no provider is configured."
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Read every row from `environ`, then from the env file, which wins.
+
+        An empty variable is unset; `X_FILE` names a file that holds X.
+
+        Raises:
+            ConfigError: naming every bad value at once.
+        """
+        problems: list[str] = []
+        environ = {**environ, **_env_file(environ, problems)}
+        values: dict[str, Any] = {}
+        for name, row in rows().items():
+            variable = variable_of(name)
+            try:
+                text = _value(environ, variable) or row.default
+                values[name] = row.parse(text) if text else _unset(name)
+            except (ValueError, OSError) as error:
+                shown = "" if row.secret else f"={environ.get(variable, '')!r}"
+                problems.append(f"{variable}{shown}: {error}")
+        if problems:
+            raise ConfigError("; ".join(problems))
+        if not values["db_dsn"]:
+            values["db_dsn"] = f"sqlite:///{values['data_dir'] / 'tokenhub.sqlite'}"
+        return cls(**values)
+
+    @property
+    def first_byte_secs(self) -> float:
+        return self.provider_timeout_secs or 30.0
+
+
+def rows() -> dict[str, Row]:
+    """Every setting by field name, in the order of the documentation."""
+    return {each.name: each.metadata["row"] for each in fields(Settings)}
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a field."""
+    return PREFIX + name.upper()
+
+
+def _unset(name: str) -> Any:
+    empty = {"trusted_proxies": (), "env_file": None, "provider_timeout_secs": None}
+    return empty.get(name, "")
+
+
+def _value(environ: Mapping[str, str], variable: str) -> str:
+    file = environ.get(f"{variable}_FILE", "")
+    # TOKENHUB_ENV_FILE and TOKENHUB_CREDENTIALS_FILE are settings of their own.
+    if file and not environ.get(variable):
+        return Path(file).expanduser().read_text().strip()
+    return environ.get(variable, "").strip()
+
+
+def _env_file(environ: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """KEY=VALUE lines of the env file; a file that was named must exist."""
+    named = environ.get("TOKENHUB_ENV_FILE", "")
+    data_dir = environ.get("TOKENHUB_DATA_DIR") or rows()["data_dir"].default
+    path = _path(named) if named else _path(data_dir) / "settings.env"
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        if named:
+            problems.append(f"TOKENHUB_ENV_FILE={named!r}: no such file")
+        return {}
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror}")
+        return {}
+    pairs: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        key, found, value = line.strip().partition("=")
+        if not key or key.startswith("#"):
+            continue
+        if not found or not key.startswith(PREFIX):
+            problems.append(f"{path}:{number}: not a TOKENHUB_…=VALUE line")
+            continue
+        pairs[key.strip()] = value.strip().strip("\"'")
+    return pairs
+
+
+def render_env_example() -> str:
+    """`.env.example`: every variable with its default, commented out."""
+    lines = ["# Every setting of TokenHub, at its default. Generated: run `make docs`.", ""]
+    section = ""
+    for name, row in rows().items():
+        if row.section != section:
+            section = row.section
+            lines += [f"## {section}", ""]
+        lines += [f"# {row.help}", f"# {variable_of(name)}={row.default}", ""]
+    return "\n".join(lines)
+
+
+def render_docs() -> str:
+    """`docs/settings.md`: the same rows as a table for each section."""
+    lines = [
+        "# Settings",
+        "",
+        "Generated from `tokenhub/config.py`: run `make docs`. A bad value stops the start, and",
+        "all problems are listed at once. An empty variable is unset. Any variable `X` may come",
+        "from a file through `X_FILE`. What is saved through the admin API wins over the env file,",
+        "which wins over the environment.",
+    ]
+    section = ""
+    for name, row in rows().items():
+        if row.section != section:
+            section = row.section
+            lines += ["", f"## {section}", "", "| variable | default | meaning |", "|---|---|---|"]
+        default = f"`{row.default}`" if row.default else "–"
+        lines.append(f"| `{variable_of(name)}` | {default} | {row.help} |")
+    return "\n".join([*lines, ""])

@@ -1,0 +1,1 @@
+"""Translation between wire formats: values in, values out, no I/O."""

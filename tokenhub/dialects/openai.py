@@ -1,0 +1,239 @@
+"""The OpenAI chat dialect: requests in, stream events through, errors out.
+
+Wire format: https://platform.openai.com/docs/api-reference/chat. Fields that we do not know are
+kept. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from tokenhub.domain import ChatRequest, Usage
+from tokenhub.errors import InvalidRequest, ProviderError, TokenHubError
+from tokenhub.pricing import estimate_input_tokens
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+CHOICES_MAX = 128
+_SPACED_COLON = re.compile(rb'"[ \t\r\n]+:')
+
+
+def read_request(raw: bytes) -> ChatRequest:
+    """Parse and check a chat completion request, once.
+
+    Raises:
+        InvalidRequest: naming the field that is wrong.
+    """
+    body = parse_object(raw)
+    model = body.get("model")
+    if model is None:
+        model = ""
+    elif not isinstance(model, str):
+        raise InvalidRequest("model must be a string", param="model")
+    _check_messages(body.get("messages"))
+    stream = body.get("stream") or False
+    if stream is not True and stream is not False:
+        raise InvalidRequest("stream must be a boolean", param="stream")
+    options = body.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise InvalidRequest("stream_options must be an object", param="stream_options")
+    return ChatRequest(
+        body=body,
+        model=model,
+        stream=stream,
+        input_tokens=estimate_input_tokens(body),
+        output_tokens_max=_limit(body),
+        choices=_positive(body, "n", CHOICES_MAX) or 1,
+        wants_usage=bool(options and options.get("include_usage")),
+    )
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object without duplicate keys.
+
+    Raises:
+        InvalidRequest: it is something else.
+    """
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error.msg}", code="bad_json") from None
+    if not isinstance(body, dict):
+        raise InvalidRequest("the body must be a JSON object", code="bad_json")
+    # orjson keeps the last of two equal keys and says nothing. Every key is followed by `":`, so
+    # where that count differs from the re-serialised text's, look closely; it is rare and slow.
+    if raw.count(b'":') != orjson.dumps(body).count(b'":') or _SPACED_COLON.search(raw):
+        _refuse_duplicates(raw)
+    return body
+
+
+class StreamMeter:
+    """Follows a chat stream on its way through: what was produced, how it ended, what it used.
+
+    Args:
+        hide_usage: drop the usage chunk, which we asked for and the caller did not.
+    """
+
+    def __init__(self, *, hide_usage: bool) -> None:
+        self._hide_usage = hide_usage
+        self._text_bytes = 0
+        self.usage_payload: dict[str, Any] | None = None
+        self.finish_reason: str | None = None
+        self.is_done = False
+
+    def feed(self, events: list[tuple[bytes, bytes]]) -> bool:
+        """Look at the events of one block; returns whether some must not be relayed."""
+        hidden = False
+        for _, data in events:
+            if data == b"[DONE]":
+                self.is_done = True
+            elif data and self._look(data):
+                hidden = True
+        return hidden
+
+    def visible(self, events: list[tuple[bytes, bytes]]) -> bytes:
+        """The block without its hidden events."""
+        return b"".join(
+            raw for raw, data in events if not (b'"usage"' in data and _is_usage_only(data))
+        )
+
+    def output_tokens(self) -> int:
+        """Our estimate of what was produced so far, at four bytes a token."""
+        return -(-self._text_bytes // 4)
+
+    def _look(self, data: bytes) -> bool:
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return False
+        if not isinstance(chunk, dict):
+            return False
+        choices = chunk.get("choices")
+        for choice in choices or ():
+            self._look_at_choice(choice)
+        usage = chunk.get("usage")
+        if usage:
+            self.usage_payload = chunk
+        return bool(usage and not choices and self._hide_usage)
+
+    def _look_at_choice(self, choice: Any) -> None:
+        try:
+            delta = choice["delta"]
+            if choice.get("finish_reason"):
+                self.finish_reason = choice["finish_reason"]
+            for key in ("content", "reasoning_content", "refusal"):
+                text = delta.get(key)
+                if text:
+                    self._text_bytes += len(text.encode())
+            for call in delta.get("tool_calls") or ():
+                function = call.get("function") or {}
+                self._text_bytes += len(function.get("name") or "")
+                self._text_bytes += len((function.get("arguments") or "").encode())
+        except (AttributeError, KeyError, TypeError):
+            return  # not the shape we know: relayed all the same
+
+
+def usage_of(payload: Mapping[str, Any]) -> Usage | None:
+    """The `usage` object in normal form, or None when there is none worth having.
+
+    Tolerates what compatible servers send: floats, nulls, missing details.
+    """
+    usage = payload.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if not prompt and not completion:
+        return None
+    prompt_details = usage.get("prompt_tokens_details")
+    output_details = usage.get("completion_tokens_details")
+    return Usage(
+        input_tokens=prompt,
+        output_tokens=completion,
+        cache_read_tokens=min(prompt, _count(prompt_details, "cached_tokens")),
+        reasoning_tokens=_count(output_details, "reasoning_tokens"),
+    )
+
+
+def error_body(error: TokenHubError) -> dict[str, Any]:
+    """The OpenAI error envelope; details beyond it stand beside `code`."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+            **error.details,
+        }
+    }
+
+
+def error_event(error: ProviderError) -> bytes:
+    """The event that ends a broken stream; SDKs raise it as an API error."""
+    body = {
+        "error": {
+            "message": "the provider broke off the stream",
+            "type": "server_error",
+            "param": None,
+            "code": error.error_class,
+        }
+    }
+    return b"data: " + orjson.dumps(body) + b"\n\n"
+
+
+def _check_messages(messages: Any) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise InvalidRequest("messages is required and must not be empty", param="messages")
+    for number, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise InvalidRequest("a message must be an object", param=f"messages[{number}]")
+        if message.get("role") not in ROLES:
+            raise InvalidRequest("unknown role", param=f"messages[{number}].role")
+        content = message.get("content")
+        if content is not None and not isinstance(content, str | list):
+            raise InvalidRequest(
+                "content must be a string, an array of parts or null",
+                param=f"messages[{number}].content",
+            )
+
+
+def _limit(body: Mapping[str, Any]) -> int | None:
+    newer = _positive(body, "max_completion_tokens", 2**31)
+    return newer if newer is not None else _positive(body, "max_tokens", 2**31)
+
+
+def _positive(body: Mapping[str, Any], key: str, high: int) -> int | None:
+    value = body.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+        raise InvalidRequest(f"{key} must be a whole number from 1 to {high}", param=key)
+    return value
+
+
+def _count(usage: Any, key: str) -> int:
+    value = usage.get(key) if isinstance(usage, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
+        return 0
+    return int(value)
+
+
+def _is_usage_only(data: bytes) -> bool:
+    chunk = orjson.loads(data)
+    return bool(isinstance(chunk, dict) and chunk.get("usage") and not chunk.get("choices"))
+
+
+def _refuse_duplicates(raw: bytes) -> None:
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        built = dict(pairs)
+        if len(built) != len(pairs):
+            raise InvalidRequest("a key appears twice in one object", code="duplicate_key")
+        return built
+
+    try:
+        json.loads(raw, object_pairs_hook=build)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("the body is not valid JSON", code="bad_json") from None

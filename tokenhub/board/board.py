@@ -1,0 +1,163 @@
+"""The board itself: who sits in which slot, what generation the catalog has, which keys are proven.
+
+Times are `time.monotonic` milliseconds where two processes compare them, for a clock that is set
+must not make the database look away.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tokenhub.board.counters import FIELDS, Counters
+from tokenhub.board.counters import ROWS_MAX as COUNTER_ROWS
+from tokenhub.board.memory import Memory
+from tokenhub.board.vitals import ROWS_MAX as VITAL_ROWS
+from tokenhub.board.vitals import WINDOW_WORDS, WINDOWS, Vitals
+
+PROVEN_KEYS = 1 << 15
+PROBES = 8
+
+GENERATION, RELOADS, NEXT_SEGMENT, DATABASE_SEEN_MS, HEADER = range(5)
+SLOT_PID, SLOT_IN_FLIGHT, SLOT_WORDS = range(3)
+
+
+def unix_ms() -> int:
+    """Now, as unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def monotonic_ms() -> int:
+    """A clock that all processes of this host share and nobody can set."""
+    return time.monotonic_ns() // 1_000_000
+
+
+class Board:
+    """What the workers of one host share. Made once, before the first fork.
+
+    Args:
+        slots: most workers at a time, old and new ones of a restart together.
+        first_segment: the first journal segment number of this run.
+    """
+
+    def __init__(self, *, slots: int, first_segment: int = 1) -> None:
+        words = 4096 + PROVEN_KEYS + slots * SLOT_WORDS
+        words += COUNTER_ROWS * (slots * FIELDS + 40)
+        words += VITAL_ROWS * (slots * WINDOWS * WINDOW_WORDS + 40)
+        self._memory = Memory(words)
+        self._words = self._memory.words
+        self._header = self._memory.reserve(HEADER)
+        self._slot_words = self._memory.reserve(slots * SLOT_WORDS)
+        self._proven = self._memory.reserve(PROVEN_KEYS)
+        self.slots = slots
+        self.slot = 0
+        self.counters = Counters(self._memory, slots=slots)
+        self.vitals = Vitals(self._memory, slots=slots, now_ms=unix_ms)
+        self._words[self._header + NEXT_SEGMENT] = first_segment
+
+    # Slots: handed out by the arbiter, which forks one worker at a time.
+
+    def free_slot(self) -> int | None:
+        """A slot that no worker sits in, or None."""
+        for slot in range(self.slots):
+            if not self._words[self._slot_at(slot) + SLOT_PID]:
+                return slot
+        return None
+
+    def sit_down(self, slot: int) -> None:
+        """Take a slot for this process."""
+        self.slot = slot
+        self._words[self._slot_at(slot) + SLOT_PID] = os.getpid()
+
+    def clear_slot_of(self, pid: int) -> None:
+        """Free the slot of a worker that is gone; its counters stay."""
+        for slot in range(self.slots):
+            at = self._slot_at(slot)
+            if self._words[at + SLOT_PID] == pid:
+                self._words[at + SLOT_IN_FLIGHT] = 0
+                self._words[at + SLOT_PID] = 0
+
+    def worker_pids(self) -> list[int]:
+        """Workers that sit in a slot."""
+        pids = (self._words[self._slot_at(slot) + SLOT_PID] for slot in range(self.slots))
+        return [pid for pid in pids if pid]
+
+    def enter(self) -> None:
+        """One more request in flight in this worker."""
+        self._words[self._slot_at(self.slot) + SLOT_IN_FLIGHT] += 1
+
+    def leave(self) -> None:
+        """One request fewer in flight in this worker."""
+        self._words[self._slot_at(self.slot) + SLOT_IN_FLIGHT] -= 1
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that all workers are serving now."""
+        return sum(self._words[self._slot_at(slot) + SLOT_IN_FLIGHT] for slot in range(self.slots))
+
+    # The catalog's generation: the newest version of it that this host has heard of.
+
+    @property
+    def generation(self) -> int:
+        return self._words[self._header + GENERATION]
+
+    def advance(self, generation: int) -> None:
+        """Tell every worker that the catalog has reached `generation`."""
+        with self._memory.lock():
+            if generation > self._words[self._header + GENERATION]:
+                self._words[self._header + GENERATION] = generation
+
+    @property
+    def reloads(self) -> int:
+        """How often a soft reload was asked for (SIGHUP)."""
+        return self._words[self._header + RELOADS]
+
+    def ask_reload(self) -> None:
+        """Ask every worker to re-read what may change at run time. The arbiter's alone to call."""
+        self._words[self._header + RELOADS] += 1
+
+    def next_segment(self) -> int:
+        """A journal segment number that nobody else has."""
+        with self._memory.lock():
+            number = self._words[self._header + NEXT_SEGMENT]
+            self._words[self._header + NEXT_SEGMENT] = number + 1
+        return number
+
+    def saw_database(self) -> None:
+        """The database has just answered."""
+        self._words[self._header + DATABASE_SEEN_MS] = monotonic_ms()
+
+    @property
+    def database_age_secs(self) -> float:
+        """Seconds since the database last answered anybody on this host."""
+        return (monotonic_ms() - self._words[self._header + DATABASE_SEEN_MS]) / 1000
+
+    # Proven keys: fingerprints of keys whose bcrypt hash was checked once on this host.
+
+    def contains(self, fingerprint: int) -> bool:
+        """Whether `fingerprint` (63 bits, not 0) was added."""
+        words = self._words
+        at = fingerprint % PROVEN_KEYS
+        return any(
+            words[self._proven + (at + step) % PROVEN_KEYS] == fingerprint for step in range(PROBES)
+        )
+
+    def add(self, fingerprint: int) -> None:
+        """Remember `fingerprint`. When its places are taken one is overwritten: that key is merely
+        checked again."""
+        with self._memory.lock():
+            at = fingerprint % PROVEN_KEYS
+            places = [self._proven + (at + step) % PROVEN_KEYS for step in range(PROBES)]
+            free = next((place for place in places if not self._words[place]), places[0])
+            self._words[free] = fingerprint
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Exclude the other workers; nothing inside may yield."""
+        with self._memory.lock():
+            yield
+
+    def _slot_at(self, slot: int) -> int:
+        return self._slot_words + slot * SLOT_WORDS

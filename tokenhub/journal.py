@@ -1,0 +1,286 @@
+"""What must not be lost, on disk before the caller has its answer.
+
+Each worker appends to segments of its own: files whose blocks are allocated before they are used,
+so that a full disk is met at admission and never half-way through a request. A record is written
+with one `pwrite`, which survives the death of the process; `sync` bounds what a power loss costs.
+A writer holds a kernel lock on its open segment: when the lock is free, the writer is dead and its
+segment is complete. Knows nothing of what a record means, and nothing of the database.
+
+Segment file: 64 bytes of header (magic, format), then records: length and CRC-32 of the payload
+(two little-endian 32-bit words), one byte of kind, the payload. A length of 0 ends the segment.
+Name: `<number>-<writer>.open`, renamed `.sealed` when nothing more will be appended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tokenhub.errors import Unavailable
+
+MAGIC = b"THJ1"
+HEADER_BYTES = 64
+SEGMENT_BYTES = 16 << 20
+ROOM_BYTES = 16 << 10
+"""Set aside for each request in flight: its opening and its end together never need more."""
+
+OPENING = b"O"
+END = b"E"
+
+_FRAME = struct.Struct("<II")
+_FRAME_BYTES = _FRAME.size + 1
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as the ingester reads it; `position` is where it starts in its segment."""
+
+    position: int
+    kind: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFile:
+    """A segment on disk."""
+
+    number: int
+    writer: str
+    path: Path
+
+    @property
+    def is_sealed(self) -> bool:
+        return self.path.suffix == ".sealed"
+
+
+class _Segment:
+    """A segment that is being written."""
+
+    def __init__(self, directory: Path, number: int, writer: str, size: int) -> None:
+        self.path = directory / f"{number:015d}-{writer}.open"
+        self.size = size
+        self.position = HEADER_BYTES
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            # Locked before anyone can take it for a dead writer's: it is still empty.
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+            os.posix_fallocate(self.fd, 0, size)
+            os.pwrite(self.fd, MAGIC.ljust(HEADER_BYTES, b"\0"), 0)
+        except OSError:
+            self.path.unlink(missing_ok=True)
+            os.close(self.fd)
+            raise
+
+    @property
+    def left(self) -> int:
+        return self.size - self.position
+
+    def seal(self) -> None:
+        self.path.rename(self.path.with_suffix(".sealed"))
+
+
+class Journal:
+    """One worker's end of the journal.
+
+    Args:
+        directory: shared by the workers of the host; on a local disk.
+        writer: names this worker's life, never used twice.
+        next_number: gives out segment numbers.
+        bytes_max: most that all segments of the host may take.
+        run_blocking: runs a system call that may wait for the disk, off the hub.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        writer: str,
+        next_number: Callable[[], int],
+        *,
+        bytes_max: int,
+        run_blocking: Callable[[Callable[[], None]], None] = lambda work: work(),
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        self._directory = directory
+        self._writer = writer
+        self._next_number = next_number
+        self._bytes_max = bytes_max
+        self._run_blocking = run_blocking
+        self._segment_bytes = segment_bytes
+        self._admitted = 0
+        self._is_dirty = False
+        self._retired: list[int] = []
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._current = self._allocate()
+        self._spare: _Segment | None = self._allocate()
+
+    def admit(self) -> None:
+        """Set room aside for one more request; pair with `release`.
+
+        Raises:
+            Unavailable: `journal_full`, and nothing was set aside.
+        """
+        wanted = (self._admitted + 1) * ROOM_BYTES
+        if self._room() < wanted and self._spare is None:
+            with suppress(OSError):
+                self._spare = self._allocate()
+        if self._room() < wanted:
+            raise Unavailable(
+                "the gateway cannot record this request: its journal is full",
+                code="journal_full",
+                headers={"Retry-After": "5"},
+            )
+        self._admitted += 1
+
+    def release(self) -> None:
+        """Give back what `admit` set aside."""
+        self._admitted -= 1
+
+    def append(self, kind: bytes, payload: bytes) -> None:
+        """Write one record; on return it survives the death of this process.
+
+        Raises:
+            OSError: the disk failed; the caller must not answer as if it had been recorded.
+        """
+        frame = _FRAME.pack(len(payload), zlib.crc32(payload)) + kind + payload
+        # Room for the length of 0 that ends a segment must stay.
+        if self._current.left < len(frame) + _FRAME.size:
+            self._roll()
+        segment = self._current
+        written = os.pwrite(segment.fd, frame, segment.position)
+        if written != len(frame):
+            raise OSError(f"journal: {written} of {len(frame)} bytes written")
+        segment.position += len(frame)
+        self._is_dirty = True
+
+    def sync(self) -> None:
+        """Force to disk what was appended since the last call. Waits for the disk off the hub."""
+        if not self._is_dirty:
+            return
+        self._is_dirty = False
+        retired, self._retired = self._retired, []
+        for fd in (self._current.fd, *retired):
+            self._run_blocking(partial(os.fdatasync, fd))
+        for fd in retired:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Seal everything: a clean end, after which nothing counts as interrupted."""
+        for segment in (self._current, self._spare):
+            if segment is not None:
+                os.fdatasync(segment.fd)
+                segment.seal()
+                os.close(segment.fd)
+        for fd in self._retired:
+            os.close(fd)
+
+    def _room(self) -> int:
+        # A record that does not fit wholly moves on, so the last ROOM_BYTES may go unused.
+        room = max(0, self._current.left - ROOM_BYTES)
+        return room + (self._spare.size - HEADER_BYTES if self._spare else 0)
+
+    def _roll(self) -> None:
+        """Go on in the spare segment and prepare the next one."""
+        full = self._current
+        self._current = self._spare or self._allocate()
+        self._spare = None
+        full.seal()
+        self._retired.append(full.fd)
+        with suppress(OSError):  # `admit` tries again, and refuses when there is no room
+            self._spare = self._allocate()
+
+    def _allocate(self) -> _Segment:
+        used = sum(entry.stat().st_size for entry in os.scandir(self._directory) if entry.is_file())
+        if used + self._segment_bytes > self._bytes_max:
+            raise OSError("journal: at its size limit")
+        return _Segment(self._directory, self._next_number(), self._writer, self._segment_bytes)
+
+
+def list_segments(directory: Path) -> list[SegmentFile]:
+    """Every segment of the host, oldest first."""
+    found = []
+    for path in directory.iterdir():
+        number, _, writer = path.stem.partition("-")
+        if path.suffix in (".open", ".sealed") and number.isdigit():
+            found.append(SegmentFile(int(number), writer, path))
+    return sorted(found, key=lambda segment: segment.number)
+
+
+def is_abandoned(segment: SegmentFile) -> bool:
+    """Whether the writer of an open segment is dead: the kernel has dropped its lock.
+
+    Raises:
+        FileNotFoundError: it was sealed or removed meanwhile.
+    """
+    fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(fd)
+
+
+def read(path: Path, position: int, bytes_max: int = _READ_BYTES) -> tuple[list[Record], int]:
+    """Records from `position` on (0 = the beginning), and where to go on.
+
+    Stops at the end of the segment, and before a record that is not whole: one that is being
+    written now, or the torn last one of a writer that was killed, whose request got no answer.
+
+    Raises:
+        FileNotFoundError: the segment was sealed (renamed) or removed meanwhile.
+    """
+    position = max(position, HEADER_BYTES)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.pread(fd, bytes_max, position)
+    finally:
+        os.close(fd)
+    records = list(_parse(data, position))
+    if records:
+        last = records[-1]
+        position = last.position + _FRAME_BYTES + len(last.payload)
+    return records, position
+
+
+def _parse(data: bytes, start: int) -> Iterator[Record]:
+    at = 0
+    while at + _FRAME_BYTES <= len(data):
+        length, checksum = _FRAME.unpack_from(data, at)
+        end = at + _FRAME_BYTES + length
+        if not length or end > len(data):
+            return
+        payload = data[at + _FRAME_BYTES : end]
+        if zlib.crc32(payload) != checksum:
+            return
+        yield Record(start + at, data[at + _FRAME.size : at + _FRAME_BYTES], payload)
+        at = end
+
+
+def first_segment_number(directory: Path) -> int:
+    """Where this run's segment numbers start; never one that an earlier run may have used.
+
+    Each start takes the next block of a billion numbers and writes that down first.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / "sequence"
+    try:
+        block = int(path.read_text()) + 1
+    except FileNotFoundError:
+        block = 1
+    fresh = path.with_suffix(".new")
+    with fresh.open("w") as file:
+        file.write(str(block))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    return block * 10**9

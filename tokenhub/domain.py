@@ -93,6 +93,21 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class VaultRow:
+    """The vault as stored. Neither the password nor the data key can be had from it alone.
+
+    Args:
+        kdf: how the wrapping key is derived from the password, JSON.
+        wrapped_key: the data key under the wrapping key.
+    """
+
+    id: str
+    kdf: str
+    salt: bytes = field(repr=False)
+    wrapped_key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingDefaults:
     """What applies when the caller does not say; the defaults only rank."""
 

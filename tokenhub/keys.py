@@ -227,14 +227,13 @@ def _checked(param: str, at_ms: int, now_ms: int) -> int:
 
 
 def _duration_ms(value: object) -> int:
-    """A Go duration (time.ParseDuration) in whole milliseconds, plus `d`."""
+    """A Go duration (time.ParseDuration) that is not negative, or with days; in milliseconds."""
     text = value if isinstance(value, str) and len(value) <= _DURATION_CHARS_MAX else ""
-    sign = -1 if text.startswith("-") else 1
-    rest = text.removeprefix("-") if sign < 0 else text.removeprefix("+")
-    parts = list(_DURATION_PART.finditer(rest))
-    if not parts or "".join(part[0] for part in parts) != rest:
+    unsigned = text.removeprefix("+")
+    parts = list(_DURATION_PART.finditer(unsigned))
+    if not parts or "".join(part[0] for part in parts) != unsigned:
         raise InvalidRequest('expires_in must be like "720h", "90m" or "30d"', param="expires_in")
-    return sign * int(sum(Decimal(part[1]) * _UNIT_MS[part[2]] for part in parts))
+    return int(sum(Decimal(part[1]) * _UNIT_MS[part[2]] for part in parts))
 
 
 def _unix_ms(value: object) -> int:
@@ -244,6 +243,6 @@ def _unix_ms(value: object) -> int:
             return (moment - _EPOCH) // timedelta(milliseconds=1)
         except (ValueError, OverflowError):  # the 30th of February
             pass
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    elif isinstance(value, int | float) and math.isfinite(value):
         return int(value if abs(value) >= _MILLISECONDS_FROM else value * 1000)
     raise InvalidRequest("expires_at must be RFC 3339 or unix time", param="expires_at")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from hmac import compare_digest
 from operator import index
 from typing import Protocol
@@ -26,6 +26,7 @@ from argon2.low_level import ARGON2_VERSION, Type, hash_secret_raw
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from tokenhub.domain import VaultRow
 from tokenhub.errors import VaultError, VaultLocked, WrongPassword
 
 log = logging.getLogger("tokenhub.vault")
@@ -75,16 +76,6 @@ class Argon2Params:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class VaultRow:
-    """The vault as stored. Neither the password nor the data key can be had from it alone."""
-
-    id: str
-    kdf: str  # Argon2Params as JSON
-    salt: bytes = field(repr=False)
-    wrapped_key: bytes = field(repr=False)
-
-
 class VaultRows(Protocol):
     """The vault's part of the database."""
 
@@ -121,6 +112,12 @@ class _Opened:
         self.generation = generation
         self.vault_id = ""
         self.values: dict[str, str] = {}
+
+    def with_values(self, values: dict[str, str]) -> _Opened:
+        """The same vault under the same data key, with these values."""
+        other = _Opened(self.generation)
+        other.vault_id, other.values = self.vault_id, values
+        return other
 
     def keep(self, name: str, value: str) -> None:
         if len(self.values) >= _CACHED_MAX:
@@ -164,6 +161,7 @@ class Vault:
         """Whether a password was ever set. Reads the database."""
         return self._rows.find() is not None
 
+    @property
     def is_locked(self) -> bool:
         """Whether `unlock` is needed. A disabled vault is not locked, as in the original."""
         return self._enabled and self._memory.read() is None
@@ -215,8 +213,9 @@ class Vault:
     def get_secret(self, name: str) -> str | None:
         """The entry's value, or None if there is no such entry.
 
-        Reads the database once; afterwards from a cache that is void as soon as anybody locks
-        or unlocks. Changes of an entry are not noticed: see `forget` and `drop_cache`.
+        Reads the entry once (and the vault's row once after it was unlocked); afterwards from a
+        cache that is void as soon as anybody locks or unlocks. Changes of an entry are not
+        noticed: see `forget` and `drop_cache`.
 
         Raises:
             VaultLocked: locked, never set up, or disabled.
@@ -242,14 +241,12 @@ class Vault:
 
     def forget(self, name: str) -> None:
         """Read this entry anew: it was changed or deleted here."""
-        changed = _Opened(self._opened.generation)
-        changed.vault_id = self._opened.vault_id
-        changed.values = {key: value for key, value in self._opened.values.items() if key != name}
-        self._opened = changed
+        kept = {key: value for key, value in self._opened.values.items() if key != name}
+        self._opened = self._opened.with_values(kept)
 
     def drop_cache(self) -> None:
         """Read every entry anew: one may have been changed by another worker or host."""
-        self._opened = _Opened()
+        self._opened = self._opened.with_values({})
 
     def _open_entry(self, name: str) -> str | None:
         opened, data_key = self._get_data_key()

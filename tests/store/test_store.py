@@ -1,0 +1,232 @@
+"""What is stored comes back as it was, on both databases; changes are seen in order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import CompileError, IntegrityError
+
+from tokenhub import store
+from tokenhub.db.catalog_tables import price_versions
+from tokenhub.db.traffic_tables import hosts
+from tokenhub.domain import ApiKey, Model, Price, Provider, RoutingDefaults
+
+PROVIDER = Provider("p", "openai", "http://127.0.0.1:9", cred_store="vault")
+PRICE = Price(150_000_000, 600_000_000, None, 0)
+MODEL = Model(
+    id="vendor/m-1", provider_id="p", upstream_model="m-1", price=PRICE, enabled=False,
+    capabilities=("chat", "tools"), tool_name_map={"a": "ä"}, gemma4_output=True,
+)  # fmt: skip
+KEY = ApiKey(
+    id="key_1", name="büro", prefix="th_abc", sha256=b"\x00" * 32, bcrypt_hash="$2b$",
+    scopes=frozenset({"chat"}), expires_at=2**41,
+)  # fmt: skip
+
+
+@pytest.fixture
+def write(database):
+    """Calls a function of the store in a transaction of its own."""
+    return lambda function, *args, **named: database.write(
+        lambda connection: function(connection, *args, **named)
+    )
+
+
+@pytest.fixture
+def read(database):
+    """Calls a function of the store in a transaction that only reads."""
+    return lambda function, *args: database.read(lambda connection: function(connection, *args))
+
+
+def test_an_empty_database_loads_as_generation_zero(read):
+    assert read(store.load_all) == store.Loaded(0, {}, {}, {}, None, {})
+
+
+def test_everything_that_was_saved_is_loaded_at_once(write, read):
+    provider = write(store.save_provider, PROVIDER, 1000)
+    model = write(store.save_model, MODEL, 1000)
+    routing = RoutingDefaults("cheap", 10**12, 5)
+    write(store.save_routing, RoutingDefaults(), 1000)
+    write(store.save_routing, routing, 1001)
+    write(store.insert_key, KEY, 1000)
+    write(store.save_entry, "provider:p", b"\x00sealed", 1000)
+    generation = write(store.record_change, "provider", "p", 1000)
+    loaded = read(store.load_all)
+    assert loaded == store.Loaded(
+        generation, {"p": provider}, {model.id: model}, {KEY.sha256: KEY}, routing,
+        {"provider:p": b"\x00sealed"},
+    )  # fmt: skip
+    assert (provider, model.price.is_known) == (PROVIDER, True)
+    assert replace(model, price=MODEL.price) == MODEL
+    assert read(store.find_provider, "p") == provider
+    assert read(store.find_model, MODEL.id) == model
+    assert read(store.find_key, KEY.id) == KEY
+    assert read(store.find_routing) == routing
+
+
+def test_a_save_counts_revisions_and_keeps_the_place_in_the_list(write, read):
+    write(store.save_provider, replace(PROVIDER, id="z"), 1)
+    write(store.save_provider, replace(PROVIDER, id="a"), 2)
+    again = write(store.save_provider, replace(PROVIDER, id="z", enabled=False), 3)
+    assert (again.revision, again.enabled) == (2, False)
+    found, total = read(store.list_providers, 10, 0)
+    assert ([each.id for each in found], total) == (["z", "a"], 2)
+    assert found[0] == again
+
+
+def test_a_price_gets_a_version_when_it_differs_and_only_then(write, read):
+    write(store.save_provider, PROVIDER, 1)
+    first = write(store.save_model, MODEL, 1)
+    same = write(store.save_model, replace(first, weight=9), 2)
+    dearer = replace(PRICE, cache_read_per_mtok=0)  # unknown is not free
+    changed = write(store.save_model, replace(same, price=dearer, pricing_source="file"), 3)
+    assert same.price == first.price
+    assert changed.price.version > first.price.version
+    assert changed == read(store.find_model, MODEL.id)
+    assert write(store.delete_model, MODEL.id)
+    rows = read(lambda connection: connection.execute(select(price_versions)).all())
+    prices = (*[150_000_000, 600_000_000], 0)
+    assert [tuple(row) for row in rows] == [
+        (first.price.version, MODEL.id, *prices[:2], None, 0, "manual", 1),
+        (changed.price.version, MODEL.id, *prices[:2], 0, 0, "file", 3),
+    ]
+
+
+def test_a_model_of_no_provider_is_refused(write, read):
+    with pytest.raises(IntegrityError):
+        write(store.save_model, MODEL, 1)
+    assert read(store.list_models, 10, 0) == ([], 0)
+
+
+def test_a_provider_takes_its_models_along(write, read):
+    write(store.save_provider, PROVIDER, 1)
+    write(store.save_model, MODEL, 1)
+    assert write(store.delete_provider, "p")
+    assert read(store.find_model, MODEL.id) is None
+    assert not write(store.delete_provider, "p")
+    assert not write(store.delete_model, MODEL.id)
+
+
+def test_pages_say_how_many_there_are_in_all(write, read):
+    write(store.save_provider, PROVIDER, 1)
+    for number in range(5):
+        write(store.save_model, replace(MODEL, id=f"m{number}"), 1)
+    found, total = read(store.list_models, 2, 3)
+    assert ([model.id for model in found], total) == (["m3", "m4"], 5)
+    assert read(store.list_models, 2, 9) == ([], 5)
+
+
+def test_keys_are_listed_newest_first_with_their_administration(write, read):
+    for number in range(3):
+        key = replace(KEY, id=f"key_{number}", sha256=bytes([number]) * 32)
+        write(store.insert_key, key, 100 + number // 2, monthly_budget_nanousd=2**50)
+    found, total = read(store.list_keys, 2, 0)
+    assert ([row.key.id for row in found], total) == (["key_2", "key_1"], 3)
+    assert found[0] == store.KeyRow(key, created_at=101, monthly_budget_nanousd=2**50)
+
+
+def test_a_key_is_changed_by_column(write, read):
+    write(store.insert_key, KEY, 1)
+    changes = {"scopes": {"plan", "chat"}, "enabled": False, "rotated_at": 7, "expires_at": None}
+    assert write(store.update_key, KEY.id, **changes)
+    row = read(store.find_key_row, KEY.id)
+    assert row.key == replace(
+        KEY, scopes=frozenset({"chat", "plan"}), enabled=False, expires_at=None, revision=2
+    )
+    assert row.rotated_at == 7
+    assert not write(store.update_key, "nobody", enabled=False)
+    with pytest.raises(CompileError):
+        write(store.update_key, KEY.id, nonsense=1)
+    assert write(store.delete_key, KEY.id)
+    assert not write(store.delete_key, KEY.id)
+    assert read(store.find_key_row, KEY.id) is None
+
+
+def test_the_same_digest_cannot_be_stored_twice(write):
+    write(store.insert_key, KEY, 1)
+    with pytest.raises(IntegrityError):
+        write(store.insert_key, replace(KEY, id="key_2"), 1)
+
+
+def test_keys_without_a_digest_are_not_in_the_snapshot(write, read):
+    for key_id in ("old_1", "old_2"):
+        write(store.insert_key, replace(KEY, id=key_id, sha256=b""), 1)
+    assert read(store.load_all).keys == {}
+    assert read(store.find_key, "old_1") is None
+    assert read(store.find_key_row, "old_1").key.sha256 == b""
+
+
+def test_changes_are_numbered_by_the_generation(write, read):
+    assert [write(store.record_change, "key", each, 1) for each in "abc"] == [1, 2, 3]
+    assert read(store.load_generation) == 3
+    assert read(store.changes_since, 1) == [(2, "key", "b"), (3, "key", "c")]
+    assert read(store.changes_since, 3) == []
+
+
+def test_a_change_that_failed_takes_no_number(database, write, read):
+    def work(connection):
+        store.record_change(connection, "key", "a", 1)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        database.write(work)
+    assert write(store.record_change, "key", "b", 1) == 1
+    assert read(store.changes_since, 0) == [(1, "key", "b")]
+
+
+def test_the_vault_is_set_up_once(write, read):
+    assert read(store.find_vault) is None
+    row = store.VaultRow("vault_1", "{}", b"salt", b"wrapped")
+    assert write(store.insert_vault, row, 1)
+    assert not write(store.insert_vault, replace(row, id="vault_2"), 2)
+    assert read(store.find_vault) == row
+
+
+def test_sealed_entries_are_replaced_and_deleted_by_name(write, read):
+    assert read(store.find_entry, "b") is None
+    for name, sealed in (("b", b"1"), ("a", b"2"), ("b", b"3")):
+        write(store.save_entry, name, sealed, 1)
+    assert read(store.list_entries) == ["a", "b"]
+    assert read(store.find_entry, "b") == b"3"
+    assert write(store.delete_entry, "b")
+    assert not write(store.delete_entry, "b")
+    assert read(store.list_entries) == ["a"]
+
+
+def test_the_audit_is_listed_newest_first(write, read):
+    audit = partial(
+        write, store.insert_audit, actor="admin", client_ip="::1", action="key.create",
+        detail="{}", request_id="r",
+    )  # fmt: skip
+    for at, resource in ((5, "a"), (7, "b"), (7, "c"), (6, "d")):
+        audit(at=at, resource=resource)
+    found = read(store.list_audit, 3, 0)
+    assert [row["resource"] for row in found] == ["c", "b", "d"]
+    assert found[0] == {
+        "id": 3, "at": 7, "actor": "admin", "client_ip": "::1", "action": "key.create",
+        "resource": "c", "detail": "{}", "request_id": "r",
+    }  # fmt: skip
+
+
+def test_a_host_that_beats_is_known_since_its_first_beat(write, read):
+    for at, version in ((10, "1"), (20, "2")):
+        write(store.beat_host, "h", "name", version, at)
+    rows = read(lambda connection: connection.execute(select(hosts)).all())
+    assert rows == [("h", "name", "2", 10, 20)]
+
+
+def test_a_lease_has_one_holder_until_it_expires(write):
+    assert write(store.take_lease, "jobs", "a", 60) == 1
+    assert write(store.take_lease, "jobs", "a", 60) == 1
+    assert write(store.take_lease, "jobs", "b", 60) is None
+    assert write(store.take_lease, "other", "b", 60) == 1
+    assert write(store.take_lease, "jobs", "a", 0) == 1
+    assert write(store.take_lease, "jobs", "b", 60) == 2
+    assert write(store.take_lease, "jobs", "a", 60) is None
+
+
+def test_a_holder_who_lost_its_lease_for_a_while_gets_a_new_fence(write):
+    assert write(store.take_lease, "jobs", "a", 0) == 1
+    assert write(store.take_lease, "jobs", "a", 60) == 2

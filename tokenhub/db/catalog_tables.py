@@ -1,0 +1,149 @@
+"""Tables that an administrator fills: what may be routed to, by whom, at what price.
+
+`migrations/` makes them and a test compares the two. Runs no statement.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, ForeignKey, Index, LargeBinary, String, Table, Text
+
+from tokenhub.db.columns import binary, boolean, integer, metadata, only_row, prices, serial, text
+
+providers = Table(
+    "providers",
+    metadata,
+    text("id", primary_key=True),
+    text("type"),
+    text("base_url"),
+    boolean("enabled"),
+    text("cred_store"),
+    boolean("demo"),
+    integer("revision"),
+    integer("created_at"),
+    integer("updated_at"),
+)
+
+models = Table(
+    "models",
+    metadata,
+    text("id", primary_key=True),
+    Column(
+        "provider_id",
+        String,
+        ForeignKey("providers.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    text("upstream_model"),
+    integer("weight"),
+    integer("max_context_tokens"),
+    *prices(),
+    integer("price_version"),
+    boolean("enabled"),
+    text("pricing_source"),
+    Column("capabilities", Text, nullable=False, server_default="[]"),  # JSON
+    Column("tool_name_map", Text, nullable=False, server_default="{}"),  # JSON
+    boolean("gemma4_output"),
+    integer("revision"),
+    integer("created_at"),
+    integer("updated_at"),
+)
+
+price_versions = Table(
+    "price_versions",
+    metadata,
+    serial("version"),
+    text("model_id"),  # no foreign key: what a request cost stays explained without the model
+    *prices(),
+    text("source"),
+    integer("effective_at"),
+    Index(None, "model_id", "effective_at"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    text("id", primary_key=True),
+    text("name"),
+    Column("key_prefix", String, nullable=False, index=True),
+    Column("sha256", LargeBinary(32), nullable=True, unique=True),
+    text("bcrypt_hash"),
+    Column("scopes", Text, nullable=False),  # JSON
+    boolean("enabled"),
+    integer("created_at"),
+    integer("rotated_at", nullable=True),
+    integer("last_used_at", nullable=True),
+    integer("expires_at", nullable=True),
+    integer("rotation_days"),
+    integer("monthly_budget_nanousd"),
+    integer("budget_reset_at", nullable=True),
+    integer("rate_limit_rps"),
+    integer("revision"),
+    Index(None, "created_at", "id"),
+)
+
+vault = Table(
+    "vault",
+    metadata,
+    *only_row(),
+    text("vault_id"),
+    binary("salt"),
+    Column("kdf", Text, nullable=False),  # JSON
+    binary("wrapped_key"),
+    integer("created_at"),
+    integer("generation"),
+)
+
+vault_entries = Table(
+    "vault_entries",
+    metadata,
+    text("name", primary_key=True),
+    binary("sealed"),
+    integer("updated_at"),
+)
+
+routing_config = Table(
+    "routing_config",
+    metadata,
+    *only_row(),
+    text("default_mode"),
+    integer("default_max_budget_nanousd"),
+    integer("default_max_latency_ms"),
+    integer("updated_at"),
+)
+
+model_aliases = Table(
+    "model_aliases",
+    metadata,
+    text("name", primary_key=True),
+    Column("variants", Text, nullable=False),  # JSON
+    boolean("enabled"),
+    text("sticky_by"),
+    integer("created_at"),
+    integer("updated_at"),
+)
+
+generation = Table("generation", metadata, *only_row(), integer("value"))
+
+changes = Table(
+    "changes",
+    metadata,
+    integer("version", primary_key=True),
+    integer("at"),
+    text("kind"),
+    text("entity_id"),
+)
+
+audit_logs = Table(
+    "audit_logs",
+    metadata,
+    serial("id"),
+    integer("at"),
+    text("actor"),
+    text("client_ip"),
+    text("action"),
+    text("resource"),
+    Column("detail", Text, nullable=False),
+    text("request_id"),
+    Index(None, "at", "id"),
+)

@@ -1,0 +1,85 @@
+"""Which schema this version needs, and how migrations reach the database.
+
+Knows where `migrations/` is, beside the package, but not what is in them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspect, make_url, text
+
+from tokenhub.db.database import Database
+from tokenhub.db.sqlite import make_file
+from tokenhub.errors import ConfigError
+
+HEAD_FILE = Path(__file__).resolve().parents[2] / "migrations" / "HEAD"
+
+MIGRATION_LOCK = 0x746F6B656E687562
+"""Names our advisory lock on a Postgres server: "tokenhub" in ASCII."""
+
+LOCK_WAIT_MS = 60_000
+"""How long a migration waits for another one to finish."""
+
+
+class SchemaBehind(ConfigError):
+    """The database's schema is not the one that this version was written for."""
+
+
+def expected_head() -> str:
+    """The migration that this version needs."""
+    return HEAD_FILE.read_text().strip()
+
+
+def check_head(database: Database) -> None:
+    """Refuse a database that is not exactly at our head.
+
+    Raises:
+        SchemaBehind: naming the command that helps.
+        DatabaseAway: it could not be asked.
+    """
+    expected = expected_head()
+    found = database.read(_find_version)
+    if found != expected:
+        raise SchemaBehind(
+            f"the database's schema is at {found or 'nothing'}, this version needs {expected}: "
+            "run `alembic upgrade head` with this version's code"
+        )
+
+
+def open_for_migration(dsn: str) -> Engine:
+    """An engine whose transactions exclude each other, across processes.
+
+    Foreign keys are not enforced on SQLite: changing a table there means to copy and drop it, and
+    the drop would cascade into its children.
+    """
+    url = make_url(dsn)
+    if url.get_backend_name() == "sqlite":
+        make_file(url)
+        engine = create_engine(url, poolclass=NullPool, connect_args={"isolation_level": None})
+        event.listen(engine, "connect", _wait_for_lock)
+        event.listen(engine, "begin", _begin_exclusive)
+        return engine
+    engine = create_engine(url, poolclass=NullPool)
+    event.listen(engine, "begin", _lock_advisory)
+    return engine
+
+
+def _find_version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def _wait_for_lock(connection: sqlite3.Connection, _: object) -> None:
+    connection.execute(f"PRAGMA busy_timeout={LOCK_WAIT_MS}")
+
+
+def _begin_exclusive(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN EXCLUSIVE")
+
+
+def _lock_advisory(connection: Connection) -> None:
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")

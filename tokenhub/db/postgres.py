@@ -1,0 +1,120 @@
+"""How Postgres is reached and how work runs on it.
+
+psycopg waits through the selectors that gevent patches, so in a monkey-patched process a query
+stops its greenlet alone and nothing needs a thread.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import gevent
+from gevent import monkey
+from sqlalchemy import URL, QueuePool, create_engine
+from sqlalchemy.exc import DBAPIError
+
+from tokenhub.db.work import Job
+
+CHECKOUT_SECS = 5
+CONNECT_SECS = 5
+RECYCLE_SECS = 1800
+
+RACE_STATES = frozenset({"40001", "40P01"})
+"""SQLSTATE of a serialization failure and of a deadlock."""
+
+T = TypeVar("T")
+
+
+class Postgres:
+    """A Postgres server and a pool of connections to it.
+
+    Args:
+        pool_size: most connections, and so most transactions at once, of this process.
+    """
+
+    dialect = "postgresql"
+
+    def __init__(self, url: URL, *, pool_size: int) -> None:
+        self._engine = create_engine(
+            url,
+            hide_parameters=True,
+            poolclass=QueuePool,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=CHECKOUT_SECS,
+            pool_recycle=RECYCLE_SECS,
+            pool_use_lifo=True,
+            # A transaction's statements all see one moment, and of two that change what both have
+            # read the second fails and is run again: as on SQLite, nothing is lost in between.
+            isolation_level="REPEATABLE READ",
+            connect_args={"connect_timeout": CONNECT_SECS, "application_name": "tokenhub"},
+        )
+        self._reader = self._engine.execution_options(postgresql_readonly=True)
+        self._is_cooperative = monkey.is_module_patched("select")
+        driver = self._engine.dialect.loaded_dbapi
+        self.driver_error: type[Exception] = driver.Error
+        self._away_errors = (driver.OperationalError, driver.InterfaceError)
+
+    def run(self, job: Job[T]) -> T:
+        """See `Backend.run`."""
+        if not self._is_cooperative:
+            return self._transact(job)
+        timeout = gevent.Timeout.start_new(job.timeout_secs)
+        try:
+            return self._transact(job)
+        except gevent.Timeout as expired:
+            if expired is not timeout:
+                raise
+            raise TimeoutError from expired
+        finally:
+            timeout.close()
+
+    def is_away(self, error: BaseException | None) -> bool:
+        """See `Backend.is_away`.
+
+        psycopg puts under OperationalError lost connections and the SQLSTATE classes 40 (rolled
+        back), 53 (no resources), 55 (not in that state), 57 (intervention) and 58 (system error).
+        """
+        return isinstance(error, self._away_errors)
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._engine.dispose()
+
+    def _transact(self, job: Job[T]) -> T:
+        may_reconnect = True
+        while True:
+            job.has_begun = False
+            try:
+                return self._attempt(job)
+            except DBAPIError as error:
+                is_harmless = not (job.is_write and job.has_begun)
+                if error.connection_invalidated and is_harmless and may_reconnect:
+                    # It had died in the pool. The pool has given up all others of its age, so the
+                    # next one is fresh.
+                    may_reconnect = False
+                elif not _lost_race(error.orig) or job.is_committing or not job.seconds_left:
+                    raise
+
+    def _attempt(self, job: Job[T]) -> T:
+        engine = self._engine if job.is_write else self._reader
+        with engine.connect() as connection:
+            try:
+                milliseconds = max(1, int(job.seconds_left * 1000))
+                connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
+                job.has_begun = True
+                value = job.work(connection)
+                job.begin_commit()
+                connection.commit()
+            except BaseException as error:
+                # Stopped in the midst of the protocol (a timeout, a caller who left): what the
+                # server still has to say would be taken for the answer to the next statement.
+                if not isinstance(error, Exception):
+                    connection.invalidate(error)
+                raise
+            return value
+
+
+def _lost_race(error: BaseException | None) -> bool:
+    """Whether Postgres rolled this back for the sake of another transaction."""
+    return getattr(error, "sqlstate", None) in RACE_STATES

@@ -1,0 +1,250 @@
+"""Puts the parts together: one `Services` for each worker, and the Flask app around it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Request
+from flask.sessions import SessionInterface
+from gevent.threadpool import ThreadPool
+
+from tokenhub import data_dir, host, store
+from tokenhub.board.board import unix_ms
+from tokenhub.catalog import Catalog
+from tokenhub.config import Settings
+from tokenhub.credentials import CredentialsFile
+from tokenhub.db import Database, check_head
+from tokenhub.domain import NANOS_PER_USD, Provider, RoutingDefaults, VaultRow
+from tokenhub.errors import ConfigError
+from tokenhub.gateway import Gateway
+from tokenhub.host import Host
+from tokenhub.ingest import Ingester
+from tokenhub.jobs import Background, Leader
+from tokenhub.journal import Journal
+from tokenhub.keys import KeyVerifier
+from tokenhub.providers import ADAPTERS
+from tokenhub.providers.base import Timeouts
+from tokenhub.providers.upstream import Upstream
+from tokenhub.recorder import Recorder
+from tokenhub.services import Services
+from tokenhub.telemetry import configure_logging
+from tokenhub.vault import Vault, provider_entry
+from tokenhub.web import admin, chat, errors, probes, ui, vault
+
+log = logging.getLogger("tokenhub.factory")
+
+
+class Hub(Flask):
+    """The WSGI app of one worker.
+
+    `on_drain` and `on_stop` are called by the worker class: when it stops accepting, and when the
+    last request has been served.
+    """
+
+    services: Services
+    background: Background
+    is_draining = False
+
+    def on_drain(self) -> None:
+        """Fail readiness: whoever balances the load should look elsewhere."""
+        self.is_draining = True
+
+    def on_stop(self) -> None:
+        """Leave nothing behind in memory."""
+        self.background.stop()
+
+
+class _NoSessions(SessionInterface):
+    """Flask's cookie sessions are not used, and cost a little on every request."""
+
+    def open_session(self, app: Flask, request: Request) -> None:
+        return None
+
+    def is_null_session(self, obj: object) -> bool:
+        return True
+
+
+class _VaultRows:
+    """The vault's rows: the sealed entries from the Snapshot, the rest from the database."""
+
+    def __init__(self, database: Database, catalog: Callable[[], Catalog]) -> None:
+        self._database = database
+        self._catalog = catalog
+
+    def find(self) -> VaultRow | None:
+        return self._database.read(store.find_vault)
+
+    def create(self, row: VaultRow) -> bool:
+        now = unix_ms()
+        return self._database.write(lambda connection: store.insert_vault(connection, row, now))
+
+    def find_entry(self, name: str) -> bytes | None:
+        return self._catalog().latest().sealed.get(name)
+
+
+def create_app(
+    settings: Settings,
+    shared: Host | None = None,
+    *,
+    reload_settings: Callable[[], Settings] | None = None,
+) -> Hub:
+    """Build the app of one worker; start its background work with `app.background.start()`.
+
+    Args:
+        shared: what the arbiter prepared; made here when there is no arbiter.
+        reload_settings: reads the settings again, for SIGHUP.
+
+    Raises:
+        ConfigError: also when the database is not at head.
+    """
+    configure_logging(settings.log_level)
+    shared = shared or host.prepare(settings)
+    database = Database(settings.db_dsn)
+    check_head(database)
+    app = Hub(__name__, static_folder=None, template_folder=str(_root() / "templates"))
+    blocking = ThreadPool(2)
+    journal = Journal(
+        host.journal_directory(settings),
+        f"{os.getpid()}-{time.time_ns():x}",
+        shared.board.next_segment,
+        bytes_max=settings.journal_max_mb << 20,
+        run_blocking=blocking.apply,
+    )
+    app.services = _services(settings, shared, database, journal, blocking)
+    app.background = _background(app.services, shared, journal, reload_settings)
+    app.extensions["tokenhub"] = app.services
+    app.session_interface = _NoSessions()
+    app.url_map.strict_slashes = False
+    for module in (chat, admin, vault, probes, ui):
+        app.register_blueprint(module.blueprint)
+    errors.register(app)
+    return app
+
+
+def _services(
+    settings: Settings, shared: Host, database: Database, journal: Journal, blocking: ThreadPool
+) -> Services:
+    board = shared.board
+    parts: dict[str, Any] = {}  # the vault and the catalog each need the other
+    secrets_vault = Vault(
+        rows=_VaultRows(database, lambda: parts["catalog"]),
+        memory=shared.secret_memory,
+        enabled=settings.vault_enabled,
+        run_blocking=blocking.apply,
+    )
+    catalog = parts["catalog"] = Catalog(
+        database=database,
+        board=board,
+        defaults=routing_defaults(settings),
+        adapter_types=ADAPTERS,
+        with_demo=settings.demo,
+        on_vault_change=secrets_vault.drop_cache,
+    )
+    if settings.vault_enabled and settings.vault_password and secrets_vault.is_locked:
+        secrets_vault.open_at_start(settings.vault_password)
+    recorder = Recorder(journal=journal, board=board)
+    upstream = Upstream(settings.max_response_mb << 20)
+    gateway = Gateway(
+        board=board,
+        recorder=recorder,
+        adapters={name: make(upstream) for name, make in ADAPTERS.items()},
+        secret_of=_secret_finder(secrets_vault, settings.credentials_file),
+        timeouts=_timeouts(settings),
+        temperature=settings.exploration_temp,
+        unknown_model=settings.unknown_model,
+    )
+    return Services(
+        settings=settings,
+        admin_token=settings.admin_token or data_dir.admin_token(settings.data_dir),
+        host_id=shared.host_id,
+        database=database,
+        board=board,
+        catalog=catalog,
+        vault=secrets_vault,
+        keys=KeyVerifier(seen=board, run_blocking=blocking.apply),
+        recorder=recorder,
+        gateway=gateway,
+        run_blocking=blocking.apply,
+    )
+
+
+def routing_defaults(settings: Settings) -> RoutingDefaults:
+    """The settings' routing defaults."""
+    return RoutingDefaults(
+        mode=settings.default_mode,
+        max_budget_nanousd=round(settings.default_max_budget_usd * NANOS_PER_USD),
+        max_latency_ms=settings.default_max_latency_ms,
+    )
+
+
+def _timeouts(settings: Settings) -> Timeouts:
+    return Timeouts(
+        connect_secs=settings.first_byte_secs,
+        first_byte_secs=settings.first_byte_secs,
+        idle_secs=settings.stream_idle_secs,
+        total_secs=settings.provider_total_secs,
+    )
+
+
+def _secret_finder(found: Vault, credentials: Path) -> Callable[[Provider], str | None]:
+    file = CredentialsFile(credentials)
+
+    def secret_of(provider: Provider) -> str | None:
+        match provider.cred_store:
+            case "vault":
+                return found.get_secret(provider_entry(provider.id))
+            case "file":
+                return file.find_key(provider.id)
+        return None
+
+    return secret_of
+
+
+def _background(
+    services: Services,
+    shared: Host,
+    journal: Journal,
+    reload_settings: Callable[[], Settings] | None,
+) -> Background:
+    settings, catalog = services.settings, services.catalog
+    leader = Leader(
+        lock_path=settings.data_dir / "leader.lock",
+        catalog=catalog,
+        ingester=Ingester(
+            database=services.database,
+            board=services.board,
+            directory=host.journal_directory(settings),
+            host_id=shared.host_id,
+        ),
+        database=services.database,
+        host_id=shared.host_id,
+    )
+
+    def on_reload() -> None:
+        if reload_settings is None:
+            return
+        try:
+            fresh = reload_settings()
+        except ConfigError as error:
+            log.error("reload refused", extra={"problems": str(error)})
+            return
+        configure_logging(fresh.log_level)
+        catalog.set_defaults(routing_defaults(fresh))
+        log.info("settings were read again")
+
+    return Background(
+        journal=journal,
+        leader=leader,
+        board=services.board,
+        on_reload=on_reload,
+        sync_secs=settings.journal_sync_ms / 1000,
+    )
+
+
+def _root() -> Path:
+    return Path(__file__).parent.parent

@@ -1,0 +1,103 @@
+"""The body of a streamed answer, metered as it passes.
+
+Knows one dialect's events and nothing of candidates: what happens when a stream ends is the
+exchange's business, told through `on_end`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Self
+
+from tokenhub.dialects import openai as dialect
+from tokenhub.domain import ChatRequest, Ending, Usage
+from tokenhub.errors import ProviderError
+from tokenhub.providers.base import Stream, events
+
+OnEnd = Callable[["Relay", Ending, ProviderError | None], None]
+
+
+class Relay:
+    """Blocks of whole events for the caller, in order, and one ending.
+
+    The block that ends the stream is held back until `on_end` has recorded it, so that nobody has
+    seen the end of an answer that a crash could still make us forget.
+
+    Args:
+        on_end: called exactly once: answered, cut (with the error) or client_closed.
+    """
+
+    def __init__(self, stream: Stream, request: ChatRequest, on_end: OnEnd) -> None:
+        self._stream = stream
+        self._request = request
+        self._on_end = on_end
+        self._meter = dialect.StreamMeter(hide_usage=not request.wants_usage)
+        self._is_over = False
+        self.upstream_secs = 0.0
+        self.bytes_sent = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        while not self._is_over:
+            block = self._read()
+            if block:
+                self.bytes_sent += len(block)
+                return block
+        # Read on to the end of the HTTP message, so that the connection can be used again.
+        next(self._stream, None)
+        raise StopIteration
+
+    def close(self) -> None:
+        """The caller has gone, or the answer was sent whole."""
+        if not self._is_over:
+            self._finish("client_closed", None)
+        self._stream.close()
+
+    @property
+    def usage(self) -> Usage:
+        """What the provider said it used, or our estimate of what was produced so far."""
+        payload = self._meter.usage_payload
+        usage = dialect.usage_of(payload) if payload else None
+        return usage or Usage(
+            self._request.input_tokens, self._meter.output_tokens(), is_estimate=True
+        )
+
+    def _read(self) -> bytes:
+        """The next block for the caller; b"" if all of it is hidden."""
+        waiting = time.monotonic()
+        try:
+            block = next(self._stream, b"")
+        except ProviderError as error:
+            return self._break(error)
+        except BaseException:
+            self._finish("client_closed", None)
+            raise
+        finally:
+            self.upstream_secs += time.monotonic() - waiting
+        return self._pass_on(block)
+
+    def _pass_on(self, block: bytes) -> bytes:
+        meter = self._meter
+        found = events(block)
+        if meter.feed(found):
+            block = meter.visible(found)
+        if meter.is_done:
+            self._finish("answered", None)
+        elif not found:  # the provider ended the stream without saying so
+            if meter.finish_reason is None:
+                return self._break(ProviderError("no end", error_class="stream_cut"))
+            self._finish("answered", None)
+            return b"data: [DONE]\n\n"
+        return block
+
+    def _break(self, error: ProviderError) -> bytes:
+        self._finish("cut", error)
+        self._stream.close()
+        return dialect.error_event(error)
+
+    def _finish(self, ending: Ending, error: ProviderError | None) -> None:
+        self._is_over = True
+        self._on_end(self, ending, error)

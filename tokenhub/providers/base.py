@@ -1,0 +1,314 @@
+"""What every adapter shares: the call's nouns, the adapter protocol, and server-sent events.
+
+Pure: it reads from whatever `Source` it is handed and knows no sockets, no clock and no dialect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tokenhub.domain import ChatRequest, Usage
+from tokenhub.errors import ProviderError
+
+EVENT_BYTES_MAX = 1 << 20
+END_GRACE_SECS = 1.0
+"""After the dialect's end mark nothing is missing: how long to wait for the HTTP end, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which model at which endpoint; `model` is the provider's own name for it."""
+
+    provider_id: str
+    base_url: str
+    model: str
+    api_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each part of a call may take, in seconds.
+
+    Args:
+        connect_secs: name lookup, TCP and TLS together.
+        first_byte_secs: from the connection until the head of the answer. A provider that does not
+            stream sends its head only when the whole answer is ready.
+        idle_secs: between two reads once the answer has begun.
+        total_secs: everything.
+    """
+
+    connect_secs: float
+    first_byte_secs: float
+    idle_secs: float
+    total_secs: float
+
+
+@dataclass(slots=True)
+class Answer:
+    """A whole answer: `body` as it came, `parsed` from the one parse of it."""
+
+    body: bytes
+    parsed: dict[str, Any]
+    usage: Usage | None
+    ttft_ms: int
+    status: int = 200
+
+
+class Source(Protocol):
+    """An answer's body as it arrives."""
+
+    def read(self, longest_secs: float | None = None) -> bytes:
+        """The next bytes, b"" at the clean end; raises ProviderError for anything else."""
+
+    def close(self) -> None:
+        """Give the connection up unless the answer is complete; any number of times."""
+
+
+class Stream:
+    """Iterates over a streamed answer in blocks of complete events, one block per read.
+
+    Each event in a block ends with its blank line, so a block can be relayed with one write.
+    Only the greenlet that iterates may close it; an exception thrown into that greenlet while it
+    waits closes the provider's connection at once.
+
+    Args:
+        source: the body.
+        fault_of: judges the data of one event: None, or the error that it reports.
+        end_mark: what the data of the dialect's last event ends with (at most 28 bytes).
+
+    Raises:
+        ProviderError: while iterating, when the stream breaks, falls silent, runs out of time or
+            reports an error itself. The events before it have been handed out.
+    """
+
+    __slots__ = ("_buffer", "_end_mark", "_fault", "_fault_of", "_held", "_source", "is_done",
+                 "ttft_ms")  # fmt: skip
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        fault_of: Callable[[bytes], ProviderError | None],
+        end_mark: bytes,
+    ) -> None:
+        self._source = source
+        self._fault_of = fault_of
+        self._end_mark = end_mark
+        self._buffer = EventBuffer()
+        self._held = b""  # read by begin(), not handed out yet
+        self._fault: ProviderError | None = None
+        self.ttft_ms = 0
+        self.is_done = False  # the end mark has come: whatever follows, nothing is missing
+
+    def begin(self) -> None:
+        """Read until the first event that carries data, so that a failure can still fail over.
+
+        Raises:
+            ProviderError: as when iterating; `malformed_answer` when the stream ends before it has
+                begun or its first event makes no sense.
+        """
+        block = data = b""
+        while not data:
+            more = next(self, b"")
+            block += more
+            data = next((data for _, data in _events(more) if data), b"")
+            if not data and (not more or len(block) > EVENT_BYTES_MAX):
+                raise self._abandon(_malformed("the stream has no events"))
+        if data.endswith(self._end_mark):
+            raise self._abandon(_malformed("the stream is empty"))
+        fault = self._fault_of(data)
+        if fault is not None:
+            raise self._abandon(fault)
+        self._held = block
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._held:
+            block, self._held = self._held, b""
+            return block
+        if self._fault is not None:
+            raise self._abandon(self._fault)
+        while True:
+            data = self._read()
+            block = self._feed(data) if data else self._rest()
+            if block.strip(b"\r\n"):  # empty lines alone are no event
+                # A quote inside a JSON text is escaped, so this is a key or a bare word.
+                if b'"error"' in block:
+                    block = self._before_fault(block)
+                # A JSON text cannot end like the mark, so this is no model's prose.
+                if block[-32:].rstrip().endswith(self._end_mark):
+                    self.is_done = True
+                return block
+            if not data:
+                self.is_done = True
+                self._source.close()
+                raise StopIteration
+
+    def close(self) -> None:
+        """Stop: closes the provider's connection unless the answer is complete."""
+        self._source.close()
+
+    def _read(self) -> bytes:
+        if not self.is_done:
+            return self._source.read()
+        try:
+            return self._source.read(END_GRACE_SECS)
+        except ProviderError:
+            return b""  # the provider closed without the HTTP end, or keeps the line open
+
+    def _feed(self, data: bytes) -> bytes:
+        try:
+            return self._buffer.feed(data)
+        except ProviderError as error:
+            raise self._abandon(error) from None
+
+    def _rest(self) -> bytes:
+        # The HTTP message is whole, so an event without its blank line is only badly terminated.
+        rest = self._buffer.take_rest()
+        return rest + b"\n\n" if rest.strip() else b""
+
+    def _before_fault(self, block: bytes) -> bytes:
+        """The part of the block before an error event; the error is raised on the next read."""
+        good = b""
+        for raw, data in events(block):
+            fault = self._fault_of(data) if b'"error"' in data else None
+            if fault is not None:
+                self._fault = fault
+                if not good:
+                    raise self._abandon(fault)
+                return good
+            good += raw
+        return block
+
+    def _abandon(self, error: ProviderError) -> ProviderError:
+        self._source.close()
+        return error
+
+
+class Adapter(Protocol):
+    """One provider dialect. Adapters hold no secrets and no state about a provider's health."""
+
+    def send(
+        self, target: Target, request: ChatRequest, timeouts: Timeouts, request_id: str
+    ) -> Answer:
+        """Ask for a whole answer.
+
+        Raises:
+            ProviderError: for anything but a well-formed answer.
+        """
+
+    def stream(
+        self, target: Target, request: ChatRequest, timeouts: Timeouts, request_id: str
+    ) -> Stream:
+        """Ask for a streamed answer; returns when the first event is here.
+
+        Raises:
+            ProviderError: for anything up to and including the first event.
+        """
+
+    def health_url(self, base_url: str) -> str:
+        """What to GET to see whether the provider is there."""
+
+
+# --- server-sent events -------------------------------------------------------------------------
+# https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+# A line ends with CRLF, LF or CR; an event ends with an empty line.
+
+# A CR that ends what we have so far and follows LF is the first half of CRLF: wait for the LF.
+# After CR it is taken as the empty line: a stream of bare CRs must not lag one event behind.
+_EVENT_END = re.compile(rb"(?:\r\n|\n)(?:\r\n|\n|\r(?=[^\n]))|\r\r\n?")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+class EventBuffer:
+    """Cuts a byte stream after its last complete event, wherever the reads fall."""
+
+    __slots__ = ("_pending",)
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+
+    def feed(self, data: bytes) -> bytes:
+        """Take one read; returns all events that are complete now, as they came, or b"".
+
+        Raises:
+            ProviderError: `malformed_answer` when one event passes EVENT_BYTES_MAX.
+        """
+        pending = self._pending
+        if not pending:
+            cut = _last_end(data, 0)
+            if cut == len(data):
+                return data
+            pending += data[cut:]
+            block = data[:cut]
+        else:
+            seen = len(pending)
+            pending += data
+            cut = _last_end(pending, max(0, seen - 3))
+            block = bytes(pending[:cut])
+            del pending[:cut]
+        if len(pending) > EVENT_BYTES_MAX:
+            raise _malformed("an event of the stream is too large")
+        return block
+
+    def take_rest(self) -> bytes:
+        """What follows the last complete event; to be asked once the input has ended."""
+        rest = bytes(self._pending)
+        self._pending.clear()
+        return rest
+
+
+def _last_end(data: bytes | bytearray, start: int) -> int:
+    """Where the last complete event ends, looking from `start`; 0 when there is none."""
+    if data.find(b"\r", start) < 0:
+        at = data.rfind(b"\n\n", start)
+        return at + 2 if at >= 0 else 0
+    cut = 0
+    for match in _EVENT_END.finditer(data, start):
+        cut = match.end()
+    return cut
+
+
+def events(block: bytes) -> list[tuple[bytes, bytes]]:
+    """The events of a block: each as it came (blank line included) and its joined data lines.
+
+    Comments and events without data have b"" as their data. Empty lines between events are left
+    out.
+    """
+    return list(_events(block))
+
+
+def _events(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for raw in _events_raw(block):
+        # One `data: …` line, ended by LF: nearly every event of nearly every provider.
+        data = raw[6:-2]
+        if raw.startswith(b"data: ") and b"\n" not in data and b"\r" not in raw:
+            yield raw, data
+        elif rest := raw.lstrip(b"\r\n"):
+            yield rest, _data_of(rest)
+
+
+def _events_raw(block: bytes) -> Iterator[bytes]:
+    start = 0
+    if b"\r" not in block:
+        while (at := block.find(b"\n\n", start)) >= 0:
+            yield block[start : at + 2]
+            start = at + 2
+        return
+    for match in _EVENT_END.finditer(block + b" "):  # so that the last CR is not waited for
+        yield block[start : match.end()]
+        start = match.end()
+
+
+def _data_of(raw: bytes) -> bytes:
+    lines = [line[5:] for line in _LINE_END.split(raw) if line.startswith(b"data:")]
+    return b"\n".join(line.removeprefix(b" ") for line in lines)
+
+
+def _malformed(message: str) -> ProviderError:
+    return ProviderError(message, error_class="malformed_answer")

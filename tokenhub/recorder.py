@@ -1,0 +1,173 @@
+"""The one sink: what happened to a request goes in here once, and everything else is fed from it.
+
+`record` totals the attempts, appends to the journal (from then on it cannot be lost) and counts on
+the board. The row it writes is the request log's row, column for column, so that the ingester has
+nothing left to compute. Knows nothing of HTTP and never touches the database.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from tokenhub.board import Board
+from tokenhub.domain import Attempt, Outcome, Usage
+from tokenhub.journal import END, OPENING, Journal
+
+TEXT_MAX = 200
+"""Characters kept of any text that came from outside, so that a record always fits its room."""
+
+SKIPS_MAX = 16
+
+
+class Recorder:
+    """Turns outcomes into journal records and board counters."""
+
+    def __init__(self, *, journal: Journal, board: Board) -> None:
+        self._journal = journal
+        self._board = board
+
+    def admit(self) -> None:
+        """Make sure that the request's record will fit; pair with `record` or `abandon`.
+
+        Raises:
+            Unavailable: `journal_full`.
+        """
+        self._journal.admit()
+        self._board.enter()
+
+    def abandon(self) -> None:
+        """The request ended before its key was accepted: it gets no row."""
+        self._journal.release()
+        self._board.leave()
+
+    def open(self, outcome: Outcome, cost_nanousd: int | None) -> None:
+        """Write down that a request has begun, as the row it becomes if nobody ends it.
+
+        Args:
+            cost_nanousd: what it is expected to cost.
+        """
+        row = log_row(outcome)
+        row[ENDING] = "interrupted"
+        row[COST] = cost_nanousd
+        self._journal.append(OPENING, orjson.dumps([row, []]))
+
+    def record(self, outcome: Outcome, *, was_opened: bool = False) -> None:
+        """Write down how a request ended. Exactly once for each admitted request.
+
+        Raises:
+            OSError: the disk failed, so the caller must not be answered as if all were well.
+        """
+        try:
+            _total(outcome)
+            attempts = [attempt_row(attempt) for attempt in outcome.attempts]
+            payload = orjson.dumps([log_row(outcome), attempts, was_opened])
+            self._journal.append(END, payload)
+            self._board.counters.count(outcome, self._board.slot)
+        finally:
+            self.abandon()
+
+
+def log_row(outcome: Outcome) -> list[Any]:
+    """The outcome in the order of `store.LOG_COLUMNS`."""
+    usage = outcome.usage
+    return [
+        outcome.request_id,
+        outcome.started_at,
+        outcome.key_id,
+        outcome.endpoint,
+        outcome.mode,
+        outcome.stream,
+        outcome.ending,
+        outcome.status,
+        outcome.error_class,
+        outcome.requested_model[:TEXT_MAX],
+        outcome.alias_from[:TEXT_MAX],
+        outcome.model_id,
+        outcome.provider_id,
+        outcome.reason,
+        outcome.snapshot_version,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+        usage.is_estimate,
+        outcome.cost_nanousd,
+        outcome.price_version,
+        outcome.latency_ms,
+        outcome.ttft_ms,
+        outcome.overhead_us,
+        outcome.estimated_input_tokens,
+        outcome.response_bytes,
+        len(outcome.attempts),
+        outcome.client_ip,
+        outcome.client_request_id[:TEXT_MAX],
+        _skips_text(outcome),
+    ]
+
+
+# Where the ingester and `open` look into a row.
+STARTED_AT, KEY_ID, ENDPOINT, MODE = 1, 2, 3, 4
+ENDING = 6
+MODEL_ID, PROVIDER_ID = 11, 12
+INPUT_TOKENS, OUTPUT_TOKENS = 15, 16
+COST = 21
+LATENCY_MS, TTFT_MS = 23, 24
+
+
+def attempt_row(attempt: Attempt) -> list[Any]:
+    """The attempt in the order of `store.ATTEMPT_COLUMNS`."""
+    usage = attempt.usage
+    return [
+        attempt.model_id,
+        attempt.provider_id,
+        attempt.started_ms,
+        attempt.duration_ms,
+        attempt.ttft_ms,
+        attempt.status,
+        attempt.error_class,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+        usage.is_estimate,
+        attempt.cost_nanousd,
+        attempt.price_version,
+    ]
+
+
+def _total(outcome: Outcome) -> None:
+    """The request used and cost what its attempts used and cost, losers included."""
+    attempts = outcome.attempts
+    if len(attempts) == 1:
+        outcome.usage = attempts[0].usage
+        outcome.cost_nanousd = attempts[0].cost_nanousd
+        outcome.price_version = attempts[0].price_version
+        return
+    costs = [attempt.cost_nanousd for attempt in attempts]
+    known = [cost for cost in costs if cost is not None]
+    outcome.cost_nanousd = sum(known) if len(known) == len(costs) else None
+    if attempts:
+        outcome.usage = _sum_usage([attempt.usage for attempt in attempts])
+        outcome.price_version = attempts[-1].price_version
+
+
+def _sum_usage(usages: list[Usage]) -> Usage:
+    return Usage(
+        input_tokens=sum(usage.input_tokens for usage in usages),
+        output_tokens=sum(usage.output_tokens for usage in usages),
+        cache_read_tokens=sum(usage.cache_read_tokens for usage in usages),
+        cache_write_tokens=sum(usage.cache_write_tokens for usage in usages),
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
+        is_estimate=any(usage.is_estimate for usage in usages),
+    )
+
+
+def _skips_text(outcome: Outcome) -> str:
+    if not outcome.skips:
+        return "{}"
+    kept = list(outcome.skips.items())[:SKIPS_MAX]
+    return orjson.dumps({model_id[:TEXT_MAX]: reason for model_id, reason in kept}).decode()

@@ -1,0 +1,38 @@
+"""The one object that carries what the web layer works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tokenhub.board import Board
+from tokenhub.catalog import Catalog
+from tokenhub.config import Settings
+from tokenhub.db import Database
+from tokenhub.gateway import Gateway
+from tokenhub.keys import KeyVerifier
+from tokenhub.recorder import Recorder
+from tokenhub.vault import Vault
+
+
+@dataclass(frozen=True)
+class Services:
+    """Made by the factory, once for each worker; found in `app.extensions["tokenhub"]`.
+
+    Args:
+        run_blocking: runs a function that would hold the hub up (bcrypt, Argon2) in a small pool
+            and returns its result.
+    """
+
+    settings: Settings
+    admin_token: str
+    host_id: str
+    database: Database
+    board: Board
+    catalog: Catalog
+    vault: Vault
+    keys: KeyVerifier
+    recorder: Recorder
+    gateway: Gateway
+    run_blocking: Callable[..., Any]

@@ -1,0 +1,150 @@
+"""Models: one model at one provider, with its price, its context and its weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from flask import Blueprint, Response
+from sqlalchemy import Connection
+
+from tokenhub import store
+from tokenhub.board.board import unix_ms
+from tokenhub.domain import Model
+from tokenhub.errors import InvalidRequest, NotFound
+from tokenhub.pricing import usd_per_1k
+from tokenhub.services import Services
+from tokenhub.web import changes, forms, guards
+from tokenhub.web.answers import answer, listing, read
+
+routes = Blueprint("models", __name__)
+
+ID_BYTES_MAX = 150
+"""What the board keeps of a model's name is 152 bytes, and 240 with mode and provider."""
+
+CONTEXT_TOKENS_MAX = 1_000_000_000
+CAPABILITIES_MAX = 50
+TOOL_NAMES_MAX = 1000
+
+PRICES = {
+    "input_per_1k": "input_per_mtok",
+    "output_per_1k": "output_per_mtok",
+    "cache_read_per_1k": "cache_read_per_mtok",
+    "cache_write_per_1k": "cache_write_per_mtok",
+}
+"""The API's names of the prices, in dollars per 1,000 tokens, and ours."""
+
+Alter = Callable[[Model | None], Model]
+
+
+@routes.post("/models")
+def upsert() -> Response:
+    """Create a model, or replace it: what is not given is as for a new one."""
+    hub = guards.services()
+    values = forms.read_fields(hub, FIELDS, required=("id", "provider_id"))
+    fresh = Model(values.pop("id"), values["provider_id"], "")
+    _save(hub, "model.upsert", fresh.id, values=values, base=lambda _: fresh)
+    return answer({"ok": True})
+
+
+@routes.get("/models")
+def list_all() -> Response:
+    """All models, in pages."""
+    page = forms.read_page()
+    items, total = read(guards.services(), lambda connection: store.list_models(connection, *page))
+    return answer(listing("items", [record(each) for each in items], total, page))
+
+
+@routes.patch("/models/<path:model_id>")
+def patch(model_id: str) -> Response:
+    """Change the fields that are given; ids may hold slashes."""
+    hub = guards.services()
+    model_id = forms.path_id(model_id)
+    values = forms.read_fields(hub, PATCHABLE)
+    if not PRICES.keys().isdisjoint(values):
+        values.setdefault("pricing_source", "manual")
+
+    def base(before: Model | None) -> Model:
+        if before is None:
+            raise NotFound("there is no such model", param="id")
+        return before
+
+    stored = _save(hub, "model.patch", model_id, values=values, base=base)
+    return answer({"ok": True, "model": record(stored)})
+
+
+@routes.delete("/models/<path:model_id>")
+def delete(model_id: str) -> Response:
+    """Remove a model; well even if there is none."""
+    hub = guards.services()
+    model_id = forms.path_id(model_id)
+    changes.delete(
+        hub,
+        _subject(model_id),
+        "model.delete",
+        remove=lambda connection: store.delete_model(connection, model_id),
+    )
+    return answer({"ok": True})
+
+
+def record(model: Model) -> dict[str, Any]:
+    """A model as the API shows it."""
+    return {
+        "id": model.id,
+        "provider_id": model.provider_id,
+        "upstream_model": model.upstream_model,
+        "weight": model.weight,
+        "max_context_tokens": model.max_context_tokens,
+        **{shown: usd_per_1k(getattr(model.price, name)) for shown, name in PRICES.items()},
+        "enabled": model.enabled,
+        "pricing_source": model.pricing_source,
+        "capabilities": list(model.capabilities),
+        "tool_name_map": dict(model.tool_name_map),
+        "gemma4_output": model.gemma4_output,
+    }
+
+
+def _save(
+    hub: Services, action: str, model_id: str, *, values: dict[str, Any], base: Alter
+) -> Model:
+    prices = {PRICES[name]: values.pop(name) for name in PRICES if name in values}
+
+    def alter(before: Model | None) -> Model:
+        old = base(before)
+        after = replace(old, price=replace(old.price, **prices), **values)
+        return replace(after, upstream_model=after.upstream_model or model_id)
+
+    def write(connection: Connection, after: Model) -> None:
+        if store.find_provider(connection, after.provider_id) is None:
+            raise InvalidRequest("there is no such provider", param="provider_id")
+        store.save_model(connection, after, unix_ms())
+
+    return changes.save(hub, _subject(model_id), action, alter=alter, write=write)
+
+
+def _subject(model_id: str) -> changes.Subject[Model]:
+    return changes.Subject(
+        kind="model",
+        id=model_id,
+        find=lambda connection: store.find_model(connection, model_id),
+        show=record,
+    )
+
+
+PATCHABLE: dict[str, forms.Reader] = {
+    "provider_id": forms.text(),
+    "upstream_model": forms.text(),
+    "weight": forms.integer(0, 10),
+    "max_context_tokens": forms.integer(0, CONTEXT_TOKENS_MAX),
+    **dict.fromkeys(PRICES, forms.price),
+    "enabled": forms.flag,
+    "pricing_source": forms.one_of("manual", "litellm", "provider"),
+    "capabilities": forms.words(CAPABILITIES_MAX),
+    "tool_name_map": forms.word_map(TOOL_NAMES_MAX),
+    "gemma4_output": forms.flag,
+}
+FIELDS: dict[str, forms.Reader] = {
+    "id": forms.identifier(ID_BYTES_MAX, with_slashes=True),
+    **PATCHABLE,
+}

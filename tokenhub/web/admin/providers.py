@@ -1,0 +1,226 @@
+"""Providers: accounts at an endpoint, and their credentials, which go in and never come out.
+
+A provider key is stored in one place only: as an entry of the vault, written in the transaction
+that writes the provider. The entry exists exactly as long as `cred_store` is `vault`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from flask import Blueprint, Response
+from sqlalchemy import Connection
+
+from tokenhub import store
+from tokenhub.board.board import unix_ms
+from tokenhub.catalog import Change
+from tokenhub.domain import Provider
+from tokenhub.errors import InvalidRequest, NotFound
+from tokenhub.providers.openai import normalise_base_url
+from tokenhub.providers.upstream import endpoint_of
+from tokenhub.services import Services
+from tokenhub.vault import provider_entry
+from tokenhub.web import changes, forms, guards
+from tokenhub.web.answers import answer, listing, read
+
+routes = Blueprint("providers", __name__)
+
+ID_BYTES_MAX = 64
+API_KEY_CHARS_MAX = 8192
+
+DEFAULT_TYPE = "openai"
+
+Alter = Callable[[Provider | None], Provider]
+
+
+@routes.post("/providers")
+def upsert() -> Response:
+    """Create a provider, or replace it but for a credential that is not mentioned."""
+    hub = guards.services()
+    values = forms.read_fields(hub, FIELDS, required=("id", "base_url"))
+    fresh = Provider(id=values.pop("id"), type=DEFAULT_TYPE, base_url="")
+
+    def base(before: Provider | None) -> Provider:
+        return fresh if before is None else replace(fresh, cred_store=before.cred_store)
+
+    stored = _save(hub, "provider.upsert", fresh.id, values=values, base=base)
+    return answer({"ok": True, "cred_store": stored.cred_store})
+
+
+@routes.get("/providers")
+def list_all() -> Response:
+    """All providers, in pages."""
+    page = forms.read_page()
+    items, total = read(
+        guards.services(), lambda connection: store.list_providers(connection, *page)
+    )
+    return answer(listing("items", [record(each) for each in items], total, page))
+
+
+@routes.patch("/providers/<path:provider_id>")
+def patch(provider_id: str) -> Response:
+    """Change the fields that are given."""
+    hub = guards.services()
+    provider_id = forms.path_id(provider_id)
+    values = forms.read_fields(hub, PATCHABLE)
+
+    def base(before: Provider | None) -> Provider:
+        if before is None:
+            raise NotFound("there is no such provider", param="id")
+        return before
+
+    stored = _save(hub, "provider.patch", provider_id, values=values, base=base)
+    return answer({"ok": True, "provider": record(stored)})
+
+
+@routes.delete("/providers/<path:provider_id>")
+def delete(provider_id: str) -> Response:
+    """Remove a provider, its models and its credential; well even if there is none."""
+    hub = guards.services()
+    provider_id = forms.path_id(provider_id)
+    changes.delete(
+        hub,
+        _subject(provider_id),
+        "provider.delete",
+        remove=lambda connection: _remove(connection, provider_id),
+    )
+    hub.vault.forget(provider_entry(provider_id))
+    return answer({"ok": True})
+
+
+def record(provider: Provider) -> dict[str, Any]:
+    """A provider as the API shows it."""
+    return {
+        "id": provider.id,
+        "type": provider.type,
+        "enabled": provider.enabled,
+        "base_url": provider.base_url,
+        "cred_store": provider.cred_store,
+        "demo": provider.demo,
+    }
+
+
+def _save(
+    hub: Services, action: str, provider_id: str, *, values: dict[str, Any], base: Alter
+) -> Provider:
+    """Store `base` with `values` over it, and the credential with it.
+
+    Raises:
+        VaultLocked: a key was given and cannot be sealed; nothing was stored.
+    """
+    entry = provider_entry(provider_id)
+    api_key: str = values.pop("api_key", "")
+    wanted: str = "vault" if api_key else values.pop("cred_store", "")
+    values.pop("cred_store", None)
+    _check_type(hub, values)
+    sealed = hub.vault.seal(entry, api_key) if api_key else None
+    demos = _demo_changes(hub, but=provider_id)
+
+    def alter(before: Provider | None) -> Provider:
+        after = replace(base(before), **values)
+        return replace(after, cred_store=wanted) if wanted else after
+
+    def write(connection: Connection, after: Provider) -> None:
+        if not after.demo:
+            for demo in demos:
+                _remove(connection, demo.entity_id)
+                changes.write_down(connection, demo)
+        store.save_provider(connection, after, unix_ms())
+        if sealed is not None:
+            _put_entry(connection, entry, sealed)
+        elif after.cred_store != "vault":
+            _drop_entry(connection, entry)
+        elif wanted and store.find_entry(connection, entry) is None:
+            raise InvalidRequest("the vault has no key of this provider", param="api_key")
+
+    note = {"api_key": changes.MASKED} if api_key else {}
+    subject = _subject(provider_id)
+    stored = changes.save(hub, subject, action, alter=alter, write=write, note=note)
+    hub.vault.forget(entry)
+    return stored
+
+
+def _subject(provider_id: str) -> changes.Subject[Provider]:
+    return changes.Subject(
+        kind="provider",
+        id=provider_id,
+        find=lambda connection: store.find_provider(connection, provider_id),
+        show=record,
+    )
+
+
+def _check_type(hub: Services, values: dict[str, Any]) -> None:
+    """An empty type is the original's word for `openai`."""
+    if "type" not in values:
+        return
+    values["type"] = values["type"] or DEFAULT_TYPE
+    if values["type"] not in hub.gateway.adapters:
+        known = ", ".join(sorted(hub.gateway.adapters))
+        raise InvalidRequest(f"type must be one of: {known}", param="type")
+
+
+def _demo_changes(hub: Services, but: str) -> list[Change]:
+    """The changes that remove the demo: it is gone as soon as there is a real provider."""
+    return [
+        changes.change_of(
+            hub,
+            "provider",
+            each.id,
+            action="provider.delete",
+            detail={"before": record(each), "after": None},
+        )
+        for each in hub.catalog.current().providers.values()
+        if each.demo and each.id != but
+    ]
+
+
+def _remove(connection: Connection, provider_id: str) -> None:
+    _drop_entry(connection, provider_entry(provider_id))
+    store.delete_provider(connection, provider_id)
+
+
+def _put_entry(connection: Connection, entry: str, sealed: bytes) -> None:
+    now = unix_ms()
+    store.save_entry(connection, entry, sealed, now)
+    store.record_change(connection, "vault", entry, now)
+
+
+def _drop_entry(connection: Connection, entry: str) -> None:
+    if store.find_entry(connection, entry) is not None:
+        store.delete_entry(connection, entry)
+        store.record_change(connection, "vault", entry, unix_ms())
+
+
+def _read_base_url(name: str, value: Any) -> str:
+    url = normalise_base_url(forms.text(2000)(name, value))
+    try:
+        endpoint_of("GET", url)
+    except ValueError as error:
+        raise InvalidRequest(f"base_url: {error}", param=name) from error
+    return url
+
+
+def _read_api_key(name: str, value: Any) -> str:
+    """null and "" are no key: forms send them for "as it is"."""
+    if value is None:
+        return ""
+    key = value.strip() if isinstance(value, str) else value
+    found: str = forms.text(API_KEY_CHARS_MAX)(name, key)
+    if not found.isascii():  # it goes into a header
+        raise InvalidRequest("api_key must be one line of ASCII", param=name)
+    return found
+
+
+PATCHABLE: dict[str, forms.Reader] = {
+    "type": forms.text(),
+    "base_url": _read_base_url,
+    "enabled": forms.flag,
+    "cred_store": forms.one_of("vault", "file", "none", ""),
+    "api_key": _read_api_key,
+}
+FIELDS: dict[str, forms.Reader] = {
+    "id": forms.identifier(ID_BYTES_MAX, with_slashes=False),
+    **PATCHABLE,
+}

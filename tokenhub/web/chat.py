@@ -1,0 +1,128 @@
+"""The OpenAI-compatible endpoints: chat completions and models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response
+
+from tokenhub.catalog import Snapshot
+from tokenhub.dialects import openai as dialect
+from tokenhub.domain import Model, Policy
+from tokenhub.errors import NotFound
+from tokenhub.gateway import Exchange, begin
+from tokenhub.pricing import usd
+from tokenhub.web import guards
+
+blueprint = Blueprint("chat", __name__)
+
+Headers = list[tuple[str, str]]
+
+
+@blueprint.post("/v1/chat/completions")
+def chat_completions() -> Response:
+    """`POST /v1/chat/completions`, whole and streamed."""
+    hub = guards.services()
+    hub.recorder.admit()
+    try:
+        snapshot = hub.catalog.current()
+        caller = guards.admit(hub, snapshot, "chat")
+    except BaseException:
+        hub.recorder.abandon()
+        raise
+    with begin(hub.gateway, caller, snapshot, "/v1/chat/completions") as exchange:
+        chat = dialect.read_request(guards.read_body(hub))
+        policy = default_policy(snapshot)
+        if chat.stream:
+            relay = exchange.stream(chat, policy)
+            headers = stream_headers(exchange)
+            # direct_passthrough: the worker iterates over the relay itself, and closes it.
+            return Response(relay, 200, headers, direct_passthrough=True)
+        answer = exchange.serve(chat, policy)
+    return Response(answer.body, 200, whole_headers(exchange), direct_passthrough=True)
+
+
+@blueprint.get("/v1/models")
+def list_models() -> Response:
+    """`GET /v1/models`: what can be asked for, sorted by id."""
+    snapshot = _may_list_models()
+    data = [_model_object(model) for model in snapshot.routable]
+    return _json({"object": "list", "data": data})
+
+
+@blueprint.get("/v1/models/<path:model_id>")
+def get_model(model_id: str) -> Response:
+    """`GET /v1/models/{id}`; ids may hold slashes."""
+    snapshot = _may_list_models()
+    for model in snapshot.routable:
+        if model.id == model_id:
+            return _json(_model_object(model))
+    raise NotFound("the model does not exist", code="model_not_found", param="model")
+
+
+def default_policy(snapshot: Snapshot) -> Policy:
+    """What applies when the caller says nothing: it only ranks."""
+    defaults = snapshot.defaults
+    return Policy(
+        mode=defaults.mode,
+        max_budget_nanousd=defaults.max_budget_nanousd,
+        max_latency_ms=defaults.max_latency_ms,
+    )
+
+
+def whole_headers(exchange: Exchange) -> Headers:
+    """The headers of a whole answer: who gave it, why, at what cost."""
+    outcome = exchange.outcome
+    headers = [("Content-Type", "application/json"), *_routing_headers(exchange)]
+    cost = usd(outcome.cost_nanousd)
+    if cost is not None:
+        headers.append(("X-TokenHub-Cost-USD", f"{cost:.9f}"))
+    headers.append(("X-TokenHub-Overhead-Ms", f"{outcome.overhead_us / 1000:.1f}"))
+    return headers
+
+
+def stream_headers(exchange: Exchange) -> Headers:
+    """The headers of a stream. Its cost is known only at its end."""
+    return [
+        ("Content-Type", "text/event-stream; charset=utf-8"),
+        ("Cache-Control", "no-cache"),
+        ("X-Accel-Buffering", "no"),
+        *_routing_headers(exchange),
+        ("X-TokenHub-Overhead-Ms", f"{exchange.overhead_ms:.1f}"),
+    ]
+
+
+def _routing_headers(exchange: Exchange) -> Headers:
+    outcome = exchange.outcome
+    return [
+        ("X-Request-Id", outcome.request_id),
+        ("X-Negotiated-Model", outcome.model_id),
+        ("X-TokenHub-Provider", outcome.provider_id),
+        ("X-TokenHub-Reason", outcome.reason),
+        ("X-TokenHub-Attempts", str(exchange.attempt_count)),
+    ]
+
+
+def _may_list_models() -> Snapshot:
+    hub = guards.services()
+    snapshot = hub.catalog.current()
+    if not hub.settings.public_models:
+        guards.admit(hub, snapshot, "chat")
+    return snapshot
+
+
+def _model_object(model: Model) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "id": model.id,
+        "object": "model",
+        "created": model.created_at // 1000,
+        "owned_by": model.provider_id,
+    }
+    if model.max_context_tokens:
+        found["context_length"] = found["max_model_len"] = model.max_context_tokens
+    return found
+
+
+def _json(payload: object) -> Response:
+    return Response(orjson.dumps(payload), 200, content_type="application/json")

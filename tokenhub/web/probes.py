@@ -1,0 +1,84 @@
+"""What machines ask: is it alive, should it get traffic, how is it going."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+from flask import Blueprint, Response, current_app, request
+from prometheus_client import CollectorRegistry
+from prometheus_flask_exporter import PrometheusMetrics
+
+from tokenhub import __version__
+from tokenhub.errors import Unauthenticated
+from tokenhub.services import Services
+from tokenhub.telemetry import BoardCollector
+from tokenhub.web import guards
+from tokenhub.web.answers import answer
+
+blueprint = Blueprint("probes", __name__)
+
+EXPORTER = "tokenhub.metrics"
+
+
+@blueprint.get("/healthz")
+def healthz() -> Response:
+    """This worker answers. Always 200: a restart would not help with anything else."""
+    snapshot = guards.services().catalog.latest()
+    return answer(
+        {
+            "status": "ok",
+            "adapters": len(snapshot.usable),
+            "models": len(snapshot.routable),
+            "version": __version__,
+        }
+    )
+
+
+@blueprint.get("/readyz")
+def readyz() -> Response:
+    """Whether traffic should come here; 503 says why not."""
+    reasons = _reasons(guards.services())
+    return answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Prometheus metrics of this host; every worker gives the same."""
+    hub = guards.services()
+    if not hub.settings.metrics_public:
+        _require_token(hub)
+    body, content_type = _exporter(hub).generate_metrics(request.headers.get("Accept"))
+    return Response(body, 200, content_type=content_type)
+
+
+def _reasons(hub: Services) -> list[str]:
+    reasons: list[str] = []
+    if getattr(current_app, "is_draining", False):  # the factory's app knows
+        reasons.append("draining")
+    if hub.board.database_age_secs > hub.settings.max_stale_secs:
+        reasons.append("database_away")
+    if not hub.catalog.latest().routable:
+        reasons.append("no_model")
+    return reasons
+
+
+def _require_token(hub: Services) -> None:
+    token = guards.bearer_token(request.environ).encode()
+    allowed = [each.encode() for each in (hub.admin_token, hub.settings.metrics_token) if each]
+    if not token:
+        raise Unauthenticated("the metrics token is required", code="missing_metrics_token")
+    if not any([hmac.compare_digest(token, each) for each in allowed]):  # noqa: C419 - all of them
+        raise Unauthenticated("the metrics token is not valid", code="invalid_metrics_token")
+
+
+def _exporter(hub: Services) -> Any:
+    """prometheus_flask_exporter over the board alone; its hooks on each request are off."""
+    found = current_app.extensions.get(EXPORTER)
+    if found is None:
+        registry = CollectorRegistry()
+        registry.register(BoardCollector(hub.board, lambda: hub.catalog.latest().version))
+        found = current_app.extensions[EXPORTER] = PrometheusMetrics(
+            app=None, path=None, export_defaults=False, registry=registry
+        )
+    return found

@@ -1,0 +1,1 @@
+"""HTTP/1 between a client's socket and WSGI: requests in, replies out, connection by connection."""

@@ -16,6 +16,10 @@ DEV := $(VENV)/dev-$(shell cat requirements.txt requirements-dev.txt | cksum | c
 
 PYTEST_MARKS := not rehearse
 
+# import-linter has a script only, and scripts of a virtual environment cannot be moved.
+LINT_IMPORTS := import sys; from importlinter.cli import lint_imports; \
+	sys.exit(lint_imports(no_logo=True))
+
 help: ## Show this help
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1#\2/p' Makefile | awk -F '#' '{ printf "%-20s %s\n", $$1, $$2 }'
 
@@ -38,11 +42,13 @@ rehearse: $(DEV) ## The tests that take minutes: soak, chaos, big tables
 bench: $(DEV) ## Measure the gateway against a bare proxy in the same run
 	$(PY) -m benchmarks
 
-lint: $(DEV) ## Style, types and layers
-	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
-	$(PY) -m mypy
-	$(PY) -c 'import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())'
+lint: $(DEV) ## Style, types and layers; all of them, whichever fails
+	@failed=; \
+	$(PY) -m ruff check . || failed=1; \
+	$(PY) -m ruff format --check . || failed=1; \
+	$(PY) -m mypy || failed=1; \
+	$(PY) -c '$(LINT_IMPORTS)' || failed=1; \
+	test -z "$$failed"
 
 fmt: $(DEV) ## Rewrite the sources in the house style
 	$(PY) -m ruff check --fix .

@@ -56,8 +56,10 @@ class HubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     TICK_SECS = 1.0
     """How often idle connections are swept, and the parent is looked for."""
     DRAIN_TICK_SECS = 0.05
-    KILL_SECS = 1.0
-    """How long a request that is cut has for its own cleaning up."""
+    FIRST_SECS = 0.2
+    """While draining: how long a connection accepted just before may take to send its request."""
+    CUT_SECS = 1.0
+    """How long before gunicorn's SIGKILL what still runs is cut; half is for its cleaning up."""
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -90,7 +92,7 @@ class HubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         servers = [self._listen(each) for each in self.sockets]
         while self.alive:
             self.notify()
-            self._sweep()
+            self._sweep(self.cfg.keepalive, self.cfg.keepalive or self.HEADER_SECS)
             self._ending.wait(self.TICK_SECS)
         for server in servers:
             server.close()
@@ -101,8 +103,12 @@ class HubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self._tell_application("on_stop")
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        """Serve one connection, in a greenlet of its own."""
-        connection = Connection(self, client, addr, listener.getsockname())
+        """Serve one connection, in a greenlet of its own.
+
+        Args:
+            listener: the address it came to; gunicorn's own workers are given the socket.
+        """
+        connection = Connection(self, client, addr, listener)
         self._connections.add(connection)
         try:
             connection.serve()
@@ -131,34 +137,40 @@ class HubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _listen(self, listener: Any) -> StreamServer:
         listener.setblocking(1)
-        server = StreamServer(listener, handle=partial(self.handle, listener), spawn=self._pool)
+        # The address is asked for now: a connection accepted last of all begins after the close.
+        handle = partial(self.handle, listener.getsockname())
+        server = StreamServer(listener, handle=handle, spawn=self._pool)
         if self.cfg.workers > 1:
             server.max_accept = 1  # the other workers want to have connections too
         server.start()
         return server
 
-    def _sweep(self) -> None:
-        """Hang up on connections that have been idle for too long."""
-        # Without keep-alive the wait for the first and only request still has an end.
-        since = time.monotonic() - (self.cfg.keepalive or self.HEADER_SECS)
+    def _sweep(self, again_secs: float, first_secs: float) -> None:
+        """Hang up on connections that have waited so long, again or for their first request."""
+        now = time.monotonic()
         for connection in list(self._connections):
-            if connection.idle_since is not None and connection.idle_since < since:
+            since = connection.idle_since
+            patience = again_secs if connection.has_served else first_secs
+            if since is not None and now - since >= patience:
                 connection.hang_up()
 
     def _drain(self) -> None:
-        """Let requests finish for `graceful_timeout` seconds, then cut them."""
-        for connection in list(self._connections):
-            if connection.idle_since is not None:
-                connection.hang_up()
+        """Let requests finish, then cut those that are left.
+
+        gunicorn kills us `graceful_timeout` seconds after its SIGTERM, so we cut a little earlier:
+        whoever is cut can still settle its accounts.
+        """
+        self._sweep(0, self.FIRST_SECS)
         self._tell_application("on_drain")
-        patience = 0 if self._is_hurried else self.cfg.graceful_timeout
-        deadline = time.monotonic() + patience
+        total = float(self.cfg.graceful_timeout)
+        deadline = time.monotonic() + total - min(self.CUT_SECS, total / 2)
         while self._pool and not self._is_hurried and time.monotonic() < deadline:
             self.notify()
             gevent.sleep(self.DRAIN_TICK_SECS)
+            self._sweep(0, self.FIRST_SECS)
         if self._pool:
             logger.warning("requests cut", extra={"requests": len(self._pool)})
-            self._pool.kill(timeout=self.KILL_SECS)
+            self._pool.kill(timeout=self.CUT_SECS / 2)
 
     def _tell_application(self, event: str) -> None:
         listener = getattr(self.wsgi, event, None)

@@ -82,6 +82,24 @@ def test_a_connection_closed_just_as_we_write_is_replaced_once(
     assert len(requests) == 2
 
 
+def test_what_a_provider_has_worked_on_is_not_sent_twice(
+    serve: Serve, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenhub.providers.upstream.RESEND_SECS_MAX", 0.05)
+    requests: list[bytes] = []
+
+    def handle(sock: Any) -> None:
+        requests.append(read_request(sock))
+        sock.sendall(answer())
+        requests.append(read_request(sock))
+        gevent.sleep(0.1)
+
+    caller = Caller(upstream, serve(handle))
+    caller.send()
+    assert caller.error("any").error_class == "connection_closed"
+    assert len(requests) == 2
+
+
 def test_nothing_is_sent_twice_on_a_fresh_connection(caller: Caller, simulator: Simulator) -> None:
     error = caller.error("fault-drop")
     assert (error.error_class, error.next_step, error.sent) == (
@@ -149,9 +167,12 @@ def test_an_answer_split_at_every_byte_is_the_same(serve: Serve, upstream: Upstr
 
 
 def test_interim_answers_are_skipped(serve: Serve, upstream: Upstream) -> None:
-    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    hints = b"HTTP/1.1 103 Early Hints\r\nContent-Type: text/plain\r\n\r\n"
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n" + hints
     assert scripted(serve, upstream, interim + answer()).send().status == 200
     assert scripted(serve, upstream, interim, answer()).send().status == 200
+    events = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: {}\n\n"
+    assert list(scripted(serve, upstream, interim + events).stream()) == [b"data: {}\n\n"]
 
 
 def test_an_answer_without_length_ends_with_the_connection(
@@ -220,7 +241,12 @@ def serve_tls(serve: Serve, certificate: Path) -> str:
     return url.replace("http://127.0.0.1", "https://localhost")
 
 
-def test_a_trusted_provider_is_asked_over_tls_and_kept(serve: Serve, certificate: Path) -> None:
+@pytest.mark.parametrize("read_bytes", [1000, 65536])
+def test_a_trusted_provider_is_asked_over_tls_and_kept(
+    serve: Serve, certificate: Path, monkeypatch: pytest.MonkeyPatch, read_bytes: int
+) -> None:
+    # Smaller than a TLS record: the rest of it is decrypted already, and no longer on the socket.
+    monkeypatch.setattr("tokenhub.providers.connection.READ_BYTES", read_bytes)
     trusting = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.load_verify_locations(certificate)
     upstream = Upstream(RESPONSE_BYTES_MAX, tls=trusting)

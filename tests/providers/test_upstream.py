@@ -65,7 +65,8 @@ def test_a_deadline_of_one_call_does_not_linger_on_its_connection(
     caller.timeouts = PATIENT
     assert caller.send("fault-slow-400").status == 200
     caller.timeouts = QUICK
-    assert caller.error("fault-hang").error_class == "first_byte_timeout"
+    with gevent.Timeout(2):
+        assert caller.error("fault-hang").error_class == "first_byte_timeout"
     assert simulator.stats.connections == 1
 
 

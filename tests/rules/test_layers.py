@@ -5,7 +5,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
+LINT = """
+import sys
+from importlinter.cli import lint_imports
+sys.exit(lint_imports(no_logo=True))
+"""
 
 
 def test_imports_point_downwards_and_the_core_does_no_io():

@@ -110,19 +110,20 @@ def test_all_statements_of_a_read_see_one_moment(database, database_dsn, open_da
     assert seen == [0, 0]
 
 
-def test_of_two_that_change_what_both_have_read_none_is_lost(database):
-    """Read, alter, write: twenty times from four sides."""
+def test_of_two_that_change_what_both_have_read_none_is_lost(database, database_dsn, open_database):
+    """Read, alter, write: twenty times from four sides, as of four processes."""
     database.write(lambda connection: add_host(connection, "counter"))
 
     def increment(connection):
         value = connection.scalar(text("SELECT seen_at FROM hosts"))
         connection.execute(text("UPDATE hosts SET seen_at = :value"), {"value": value + 1})
 
-    def increments():
+    def increments(side):
         for _ in range(5):
-            database.write(increment)
+            side.write(increment)
 
-    threads = [threading.Thread(target=increments) for _ in range(4)]
+    sides = [open_database(database_dsn) for _ in range(4)]
+    threads = [threading.Thread(target=increments, args=(side,)) for side in sides]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -145,6 +146,18 @@ def test_a_read_that_takes_too_long_is_given_up(database):
 def test_a_write_that_takes_too_long_has_not_happened_and_never_will(database):
     with pytest.raises(DatabaseAway) as caught:
         database.write(add_slowly(database), timeout_secs=0.3)
+    assert not caught.value.is_outcome_unknown
+    database.write(lambda connection: add_host(connection, "next"))
+    assert host_ids(database) == {"next"}
+
+
+def test_a_write_whose_time_ran_out_before_its_commit_is_not_committed(database):
+    def work(connection):
+        add_host(connection, "slow")
+        monkey.get_original("time", "sleep")(0.4)
+
+    with pytest.raises(DatabaseAway) as caught:
+        database.write(work, timeout_secs=0.2)
     assert not caught.value.is_outcome_unknown
     database.write(lambda connection: add_host(connection, "next"))
     assert host_ids(database) == {"next"}
@@ -299,6 +312,25 @@ def test_no_timeout_leaves_another_ones_answer_in_a_connection(database):
             database.read(lambda connection: connection.execute(slow).all(), timeout_secs=0.05)
         query = text(f"SELECT {number}")
         assert database.read(lambda connection, q=query: connection.scalar(q)) == number
+
+
+@patched_only
+@pytest.mark.postgres
+def test_nor_does_one_that_strikes_while_work_speaks_to_the_driver_itself(
+    postgres_server, open_database
+):
+    database = open_database(postgres_server.create_database())
+
+    def sleep(connection):
+        connection.execute(text("CREATE TEMPORARY TABLE t (i int)"))
+        with connection.connection.driver_connection.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(20)")
+
+    for number in range(7):
+        with pytest.raises(DatabaseAway):
+            database.write(sleep, timeout_secs=0.1)
+        query = text(f"SELECT {number}")
+        assert database.write(lambda connection, q=query: connection.scalar(q)) == number
 
 
 @patched_only

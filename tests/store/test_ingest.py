@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -15,7 +17,7 @@ HOST = "host-1"
 NASTY = "tab\there, line\nbreak, back\\slash, \\N, 'quote', ☃, 😀"
 
 
-def log_row(position: int, **changes) -> tuple:
+def log_row(position: int, **changes) -> tuple[Any, ...]:
     row = {
         "request_id": f"req_{position}", "started_at": 1_700_000_000_000 + position,
         "api_key_id": "key_1", "endpoint": "chat.completions", "mode": "normal", "stream": True,
@@ -30,19 +32,19 @@ def log_row(position: int, **changes) -> tuple:
     return (HOST, 5, position, *{**row, **changes}.values())
 
 
-def attempt_row(position: int, seq: int) -> tuple:
+def attempt_row(position: int, seq: int) -> tuple[Any, ...]:
     return (
         HOST, 5, position, seq, f"req_{position}", "m", "p", 1, 800, None, 429, "rate_limited",
         10, 20, 0, 0, 0, True, 7, 1,
     )  # fmt: skip
 
 
-def bucket_key(start_at: int = 1_700_000_000_000) -> tuple:
+def bucket_key(start_at: int = 1_700_000_000_000) -> tuple[Any, ...]:
     return (HOST, start_at, "m", "p", "key_1", "normal", "chat.completions", "answered")
 
 
 def make_batch(**changes) -> store.Batch:
-    nothing = {
+    nothing: dict[str, Any] = {
         "positions": {}, "logs": [], "attempts": [], "openings_new": [], "openings_done": [],
         "buckets": {},
     }  # fmt: skip

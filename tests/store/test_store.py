@@ -12,7 +12,7 @@ from sqlalchemy.exc import CompileError, IntegrityError
 from tokenhub import store
 from tokenhub.db.catalog_tables import price_versions
 from tokenhub.db.traffic_tables import hosts
-from tokenhub.domain import ApiKey, Model, Price, Provider, RoutingDefaults
+from tokenhub.domain import ApiKey, Model, Price, Provider, RoutingDefaults, VaultRow
 
 PROVIDER = Provider("p", "openai", "http://127.0.0.1:9", cred_store="vault")
 PRICE = Price(150_000_000, 600_000_000, None, 0)
@@ -178,7 +178,7 @@ def test_a_change_that_failed_takes_no_number(database, write, read):
 
 def test_the_vault_is_set_up_once(write, read):
     assert read(store.find_vault) is None
-    row = store.VaultRow("vault_1", "{}", b"salt", b"wrapped")
+    row = VaultRow("vault_1", "{}", b"salt", b"wrapped")
     assert write(store.insert_vault, row, 1)
     assert not write(store.insert_vault, replace(row, id="vault_2"), 2)
     assert read(store.find_vault) == row

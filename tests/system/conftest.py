@@ -20,9 +20,9 @@ def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def gateway(tmp_path: Path, dsn: str) -> Iterator[Gateway]:
-    """Two workers, one simulated provider, three models, one key."""
-    with running(tmp_path, dsn) as found:
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    """Two workers, one simulated provider, three models, one key; on SQLite."""
+    with running(tmp_path, f"sqlite:///{tmp_path / 'hub.sqlite'}") as found:
         yield found
 
 

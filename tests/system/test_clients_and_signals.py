@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
@@ -24,6 +25,12 @@ def open_request(gateway, model: str, *, stream: bool) -> http.client.HTTPConnec
         {"Authorization": f"Bearer {gateway.key}"},
     )  # fmt: skip
     return connection
+
+
+def ask_stream(gateway, model: str) -> bytes:
+    """A whole stream, from the request to its end."""
+    with closing(open_request(gateway, model, stream=True)) as connection:
+        return connection.getresponse().read()
 
 
 def only_row(gateway, model: str) -> dict:
@@ -51,7 +58,7 @@ def test_a_client_that_leaves_a_silent_provider_closes_it_within_a_second(gatewa
     row = only_row(gateway, "fault-hang")
     assert row["outcome"] == "client_closed"
     health = {each["model_id"]: each for each in gateway.admin("GET", "health")["models"]}
-    assert health.get("fault-hang", {"failures": 0})["failures"] == 0
+    assert health.get("fault-hang", {"total_errors": 0})["total_errors"] == 0
 
 
 def test_a_client_that_leaves_a_stream_midway_is_billed_for_what_was_produced(gateway):
@@ -70,8 +77,7 @@ def test_a_client_that_leaves_a_stream_midway_is_billed_for_what_was_produced(ga
 
 def test_a_stream_that_the_provider_cuts_ends_with_an_error_event_and_a_bill(gateway):
     gateway.add_model("fault-cut")
-    answer = open_request(gateway, "fault-cut", stream=True).getresponse()
-    events = answer.read().decode().strip().split("\n\n")
+    events = ask_stream(gateway, "fault-cut").decode().strip().split("\n\n")
     assert "error" in json.loads(events[-1].removeprefix("data: "))
     assert "[DONE]" not in events[-1]
     row = only_row(gateway, "fault-cut")
@@ -90,18 +96,16 @@ def test_a_stream_that_the_provider_cuts_ends_with_an_error_event_and_a_bill(gat
     ],
 )  # fmt: skip
 def test_a_fault_before_the_first_byte_is_served_by_another_model(shared, fault, outcome_of_three):
-    shared.add_model(fault, weight=10)
+    expected = 200 if outcome_of_three == "rescued" else 400
     for stream in (False, True):
-        shared.admin("DELETE", f"models/{fault}")
-        shared.add_model(fault, weight=10)
-        reply = shared.chat(fault, stream=stream)
-        expected = 200 if outcome_of_three == "rescued" else 400
+        name = f"{fault}-{stream}"
+        shared.add_model(name, upstream_model=fault)
+        reply = shared.chat(name, stream=stream)
+        shared.admin("DELETE", f"models/{name}")
         assert reply.status == expected, (fault, stream, reply.body)
         if expected == 200:
-            assert reply.headers["x-negotiated-model"] != fault
-            attempts = int(reply.headers["x-tokenhub-attempts"])
-            assert attempts == 2 or (stream and fault == "fault-content-type")
-    shared.admin("DELETE", f"models/{fault}")
+            assert reply.headers["x-negotiated-model"].startswith("sim-")
+            assert reply.headers["x-tokenhub-attempts"] == "2"
 
 
 def test_sigterm_lets_a_stream_finish_and_closes_idle_connections(gateway):
@@ -109,8 +113,7 @@ def test_sigterm_lets_a_stream_finish_and_closes_idle_connections(gateway):
     idle = Pinned(gateway.port)
     assert idle.ask("GET", "/healthz").status == 200
     got: list[bytes] = []
-    answer = open_request(gateway, "stream-40-100", stream=True).getresponse()
-    reader = threading.Thread(target=lambda: got.append(answer.read()))
+    reader = threading.Thread(target=lambda: got.append(ask_stream(gateway, "stream-40-100")))
     reader.start()
     time.sleep(0.5)
     began = time.monotonic()
@@ -127,17 +130,20 @@ def test_sigterm_lets_a_stream_finish_and_closes_idle_connections(gateway):
 @pytest.mark.rehearse
 def test_sigterm_lets_a_twenty_second_stream_finish(gateway):
     gateway.add_model("stream-200-100")
-    answer = open_request(gateway, "stream-200-100", stream=True).getresponse()
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(ask_stream(gateway, "stream-200-100")))
+    reader.start()
     time.sleep(0.5)
     gateway.process.popen.terminate()
-    assert b"[DONE]" in answer.read()
+    reader.join(30)
+    assert b"[DONE]" in got[0]
     assert gateway.process.popen.wait(20) == 0
 
 
 def test_sighup_reads_the_settings_again_without_new_workers_or_broken_requests(gateway):
     pids = gateway.worker_pids()
     gateway.add_model("stream-20-50")
-    answer = open_request(gateway, "stream-20-50", stream=True).getresponse()
+    connection = open_request(gateway, "stream-20-50", stream=True)
     (gateway.directory / "data" / "settings.env").write_text("TOKENHUB_DEFAULT_MODE=cheap\n")
     os.kill(gateway.process.popen.pid, signal.SIGHUP)
 
@@ -152,15 +158,17 @@ def test_sighup_reads_the_settings_again_without_new_workers_or_broken_requests(
         return set(modes) == {"cheap"}
 
     wait_until(all_cheap, 5, "every worker to have read the settings")
-    assert b"[DONE]" in answer.read()
+    assert b"[DONE]" in connection.getresponse().read()
+    connection.close()
     assert gateway.worker_pids() == pids
 
 
 def test_usr2_and_too_many_ttin_are_refused(gateway):
     pid = gateway.process.popen.pid
     os.kill(pid, signal.SIGUSR2)
-    for _ in range(6):
+    for _ in range(4):  # equal signals that are pending together count once
         os.kill(pid, signal.SIGTTIN)
+        time.sleep(0.5)
     wait_until(lambda: len(gateway.worker_pids()) == 4, 15, "four workers")
     time.sleep(1)
     assert len(gateway.worker_pids()) == 4

@@ -84,6 +84,12 @@ def test_a_minute_of_killing_loses_and_doubles_nothing(tmp_path, dsn):
         chaos(gateway, 60, seed=2)
 
 
+@pytest.fixture
+def gateway(tmp_path, dsn):
+    with running(tmp_path, dsn) as found:
+        yield found
+
+
 def test_a_stream_cut_by_the_death_of_its_worker_becomes_an_interrupted_row(gateway):
     gateway.add_model("stream-200-50")
     [worker, other] = gateway.each_worker()
@@ -99,6 +105,7 @@ def test_a_stream_cut_by_the_death_of_its_worker_becomes_an_interrupted_row(gate
     rows = wait_until(lambda: rows_by_id(gateway).get(request_id), what="interrupted row")
     assert [row["outcome"] for row in rows] == ["interrupted"]
     assert rows[0]["estimated_cost_usd"] > 0
+    answer.close()
     for connection in (worker, other):
         connection.close()
 

@@ -20,10 +20,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    found = server.connect()
-    yield found
-    found.close()
+def client(server: Server) -> Client:
+    return server.connect()
 
 
 @pytest.fixture

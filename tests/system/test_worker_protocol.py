@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.system.harness import wait_until
 from tests.system.wire_harness import Client, Server, serving
 
 pytestmark = pytest.mark.system
@@ -21,10 +19,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    found = server.connect()
-    yield found
-    found.close()
+def client(server: Server) -> Client:
+    return server.connect()
 
 
 def post(path: str, *headers: str, body: str = "") -> str:

@@ -17,6 +17,14 @@ from typing import Any
 from tests.system.harness import ROOT, free_port, wait_until
 
 
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that only waits for init to collect it does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @dataclass
 class Answer:
     """A response as it came, chunks already joined."""
@@ -123,23 +131,28 @@ class Server:
         self.log_path = directory / "log"
         place = ("-b", f"127.0.0.1:{self.port}", "--error-logfile", str(self.log_path))
         module = "tests.system.echo_app"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", f"python:{module}", *place, *options]
-            + [f"{module}:app"],
-            cwd=ROOT,
-            env={**os.environ, "ECHO_NOTES": str(self.notes_path)},
-            stderr=(directory / "stderr").open("wb"),
-        )
+        self.clients: list[Client] = []
+        command = [sys.executable, "-m", "gunicorn", "-c", f"python:{module}", *place]
+        with (directory / "stderr").open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [*command, *options, f"{module}:app"],
+                cwd=ROOT,
+                env={**os.environ, "ECHO_NOTES": str(self.notes_path)},
+                stderr=stderr,
+            )
 
     def connect(self, timeout: float = 8.0) -> Client:
-        return Client(self.port, timeout)
+        """A new client; closed with the server if nobody closes it before."""
+        client = Client(self.port, timeout)
+        self.clients.append(client)
+        return client
 
     def notes(self) -> list[str]:
         return self.notes_path.read_text().splitlines()
 
     def is_up(self) -> bool:
         try:
-            Client(self.port).close()
+            self.connect().close()
         except ConnectionRefusedError:
             return False
         return len(self.worker_pids()) > 0
@@ -176,5 +189,7 @@ def serving(directory: Path, *options: str) -> Iterator[Server]:
         pids = server.worker_pids() if server.process.poll() is None else []
         server.process.kill()
         server.process.wait(10)
-        for pid in pids:  # orphans end by themselves, but not at once
-            wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 8, f"worker {pid}")
+        for client in server.clients:
+            client.close()
+        # Orphans end by themselves, but not at once.
+        wait_until(lambda: not any(is_alive(pid) for pid in pids), 8, "the workers to end")

@@ -1,6 +1,7 @@
 """The server-side commands, as far as they need no database and no gateway."""
 
 import os
+import socket
 import stat
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ from tokenhub.errors import ConfigError
 
 
 def invoke(*arguments: str, **environ: str) -> Result:
-    cleared = dict.fromkeys((name for name in os.environ if name.startswith("TOKENHUB_")))
+    cleared = dict.fromkeys(name for name in os.environ if name.startswith("TOKENHUB_"))
     return CliRunner(env={**cleared, **environ}).invoke(cli.main, arguments)
 
 
@@ -60,7 +61,7 @@ def test_the_url_leads_to_the_gateway_from_this_machine(address, url):
 
 
 def test_an_address_that_is_taken_is_noticed_before_anything_starts():
-    with cli.socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: Address already in use"):
             cli._check_address(Address("127.0.0.1", port))
@@ -114,7 +115,7 @@ def test_generated_files_are_printed_as_they_are_kept():
 
 
 def test_a_gateway_that_does_not_answer_is_not_healthy(tmp_path):
-    with cli.socket.socket() as closed:  # bound and never listening: nobody else takes the port
+    with socket.socket() as closed:  # bound and never listening: nobody else takes the port
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
         done = invoke("healthcheck", TOKENHUB_DATA_DIR=str(tmp_path), TOKENHUB_LISTEN_ADDR=address)

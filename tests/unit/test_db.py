@@ -20,6 +20,11 @@ def test_an_abandoned_job_cannot_begin_its_commit():
     assert not job.is_committing
 
 
+def test_a_late_job_cannot_begin_its_commit():
+    with pytest.raises(TimeoutError):
+        make_job(timeout_secs=-1).begin_commit()
+
+
 def test_a_job_that_has_begun_its_commit_says_so_to_who_abandons_it():
     job = make_job()
     job.begin_commit()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tokenhub.dialects import openai as dialect
 from tokenhub.errors import InvalidRequest
+from tokenhub.providers.base import events
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -17,12 +18,11 @@ def body(**fields) -> bytes:
     return orjson.dumps({"model": "m", "messages": MESSAGES, **fields})
 
 
-def event(**chunk) -> tuple[bytes, bytes]:
-    data = orjson.dumps(chunk)
-    return b"data: " + data + b"\n\n", data
+def event(**chunk) -> bytes:
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 
-def delta(text: str, **choice) -> tuple[bytes, bytes]:
+def delta(text: str, **choice) -> bytes:
     return event(choices=[{"index": 0, "delta": {"content": text}, **choice}])
 
 
@@ -90,45 +90,64 @@ def test_any_object_without_duplicates_is_accepted_however_it_is_spaced(value, s
     assert dialect.parse_object(raw) == value
 
 
-def test_usage_is_counted_and_hidden_when_the_caller_did_not_ask():
-    meter = dialect.StreamMeter(hide_usage=True)
-    usage = event(choices=[], usage={"prompt_tokens": 3, "completion_tokens": 5})
-    block = [
-        delta("abcdefgh"),
-        delta("", finish_reason="stop"),
-        usage,
-        (b"data: [DONE]\n\n", b"[DONE]"),
-    ]
-    assert meter.feed(block)
-    assert meter.visible(block) == block[0][0] + block[1][0] + block[3][0]
-    assert meter.is_done
+def make_meter(*, hide_usage: bool = True) -> dialect.StreamMeter:
+    return dialect.StreamMeter(split=events, hide_usage=hide_usage)
+
+
+USAGE = event(choices=[], usage={"prompt_tokens": 3, "completion_tokens": 5})
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n"])
+def test_usage_is_counted_and_hidden_when_the_caller_did_not_ask(end):
+    before = delta("abcdefgh") + delta("", finish_reason="stop")
+    before, usage, done = (part.replace(b"\n\n", end) for part in (before, USAGE, DONE))
+    meter = make_meter()
+    assert meter.pass_on(before + usage + done) == before + done
     assert meter.finish_reason == "stop"
-    found = dialect.usage_of(meter.usage_payload)
-    assert (found.input_tokens, found.output_tokens) == (3, 5)
+    assert (meter.usage.input_tokens, meter.usage.output_tokens) == (3, 5)
 
 
 def test_usage_that_was_asked_for_passes():
-    meter = dialect.StreamMeter(hide_usage=False)
-    assert not meter.feed([event(choices=[], usage={"prompt_tokens": 3, "completion_tokens": 5})])
+    assert make_meter(hide_usage=False).pass_on(USAGE + DONE) == USAGE + DONE
+
+
+def test_a_usage_beside_a_choice_is_counted_and_passes():
+    meter = make_meter()
+    chunk = event(choices=[{"delta": {"content": "x"}}], usage={"prompt_tokens": 1})
+    assert meter.pass_on(chunk) == chunk
+    assert meter.usage.input_tokens == 1
+
+
+def test_an_empty_usage_in_every_chunk_hides_nothing():
+    chunk = event(choices=[{"delta": {"content": "x"}}], usage=None)
+    assert make_meter().pass_on(chunk + chunk) == chunk + chunk
 
 
 def test_what_was_produced_is_estimated_from_text_reasoning_and_tool_calls():
-    meter = dialect.StreamMeter(hide_usage=True)
+    meter = make_meter()
     call = {"index": 0, "function": {"name": "find", "arguments": '{"a":1}'}}
-    meter.feed([
-        delta("12345678"),
-        event(choices=[{"index": 0, "delta": {"reasoning_content": "1234"}}]),
-        event(choices=[{"index": 0, "delta": {"tool_calls": [call]}}]),
-    ])  # fmt: skip
-    assert meter.output_tokens() == -(-(8 + 4 + 4 + 7) // 4)
+    meter.pass_on(delta("12345678"))
+    meter.pass_on(event(choices=[{"index": 0, "delta": {"reasoning_content": "1234"}}]))
+    meter.pass_on(event(choices=[{"index": 0, "delta": {"tool_calls": [call]}}]))
+    assert meter.output_tokens == -(-(8 + 4 + 4 + 7) // 4)
+
+
+def test_a_long_stream_is_counted_whole_though_little_of_it_is_kept():
+    meter = make_meter()
+    for _ in range(1000):
+        meter.pass_on(delta("x" * 400))
+    assert meter.output_tokens == 100_000
+    assert meter._unread_bytes <= dialect.UNREAD_BYTES_MAX
 
 
 @given(st.lists(json_values))
 def test_no_event_whatever_it_holds_breaks_the_meter(values):
-    meter = dialect.StreamMeter(hide_usage=True)
-    meter.feed([event(choices=[value], usage=value) for value in values])
-    meter.feed([(b"data: x\n\n", b"x"), (b":\n\n", b"")])
-    assert meter.output_tokens() >= 0
+    meter = make_meter()
+    for value in values:
+        meter.pass_on(event(choices=[value], usage=value) + event(choices=value))
+    meter.pass_on(b"data: x\n\n:\n\n")
+    assert meter.output_tokens >= 0
 
 
 @pytest.mark.parametrize(

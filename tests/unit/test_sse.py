@@ -181,6 +181,10 @@ def test_comments_are_handed_on() -> None:
     assert list(begun(Script(b": wait\n\n", CHUNK))) == [b": wait\n\n" + CHUNK]
 
 
+def test_a_read_of_empty_lines_is_no_block() -> None:
+    assert list(begun(Script(CHUNK, b"\n\n", b"\r\n\r\n", CHUNK))) == [CHUNK, CHUNK]
+
+
 @pytest.mark.parametrize("reads", [[], [b": ping\n\n"], [DONE], [b"data: nonsense\n\n"]])
 def test_a_stream_without_a_sensible_first_event_never_begins(reads: list[bytes]) -> None:
     source = Script(*reads)

@@ -65,9 +65,10 @@ class Job(Generic[T]):
         """Say that from here on it may happen.
 
         Raises:
-            TimeoutError: the caller has stopped waiting and must be right that nothing happened.
+            TimeoutError: time is up, or the caller has stopped waiting and must be right that
+                nothing happened.
         """
-        if not self._take():
+        if not self.seconds_left or not self._take():
             raise TimeoutError
         self.is_committing = True
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -19,6 +19,11 @@ from tokenhub.pricing import estimate_input_tokens
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 CHOICES_MAX = 128
+UNREAD_BYTES_MAX = 32 << 10
+"""How much of a stream is set aside unread; a thousand streams at once must fit in memory."""
+
+Split = Callable[[bytes], list[tuple[bytes, bytes]]]
+
 _SPACED_COLON = re.compile(rb'"[ \t\r\n]+:')
 
 
@@ -74,57 +79,80 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 class StreamMeter:
     """Follows a chat stream on its way through: what was produced, how it ended, what it used.
 
+    Looking closely costs more than relaying, so blocks are set aside unread. They are read when
+    the answer is needed, which for a stream that ends well it never is: there the provider says
+    what was used.
+
     Args:
+        split: cuts a block of whole events into (as it came, data) pairs.
         hide_usage: drop the usage chunk, which we asked for and the caller did not.
     """
 
-    def __init__(self, *, hide_usage: bool) -> None:
+    def __init__(self, *, split: Split, hide_usage: bool) -> None:
+        self._split = split
         self._hide_usage = hide_usage
+        self._unread: list[bytes] = []
+        self._unread_bytes = 0
         self._text_bytes = 0
-        self.usage_payload: dict[str, Any] | None = None
-        self.finish_reason: str | None = None
-        self.is_done = False
+        self._finish_reason: str | None = None
+        self._usage_payload: dict[str, Any] | None = None
 
-    def feed(self, events: list[tuple[bytes, bytes]]) -> bool:
-        """Look at the events of one block; returns whether some must not be relayed."""
-        hidden = False
-        for _, data in events:
-            if data == b"[DONE]":
-                self.is_done = True
-            elif data and self._look(data):
-                hidden = True
-        return hidden
+    def pass_on(self, block: bytes) -> bytes:
+        """Take note of a block of whole events; returns what of it the caller may see."""
+        self._unread.append(block)
+        self._unread_bytes += len(block)
+        if self._unread_bytes > UNREAD_BYTES_MAX:
+            self._catch_up()
+        # Providers that are asked for usage may send `"usage":null` with every chunk before it.
+        if block.count(b'"usage"') == block.count(b'"usage":null'):
+            return block
+        return self._without_usage(block)
 
-    def visible(self, events: list[tuple[bytes, bytes]]) -> bytes:
-        """The block without its hidden events."""
-        return b"".join(
-            raw for raw, data in events if not (b'"usage"' in data and _is_usage_only(data))
-        )
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider said that it used."""
+        return usage_of(self._usage_payload) if self._usage_payload else None
 
+    @property
     def output_tokens(self) -> int:
         """Our estimate of what was produced so far, at four bytes a token."""
+        self._catch_up()
         return -(-self._text_bytes // 4)
 
-    def _look(self, data: bytes) -> bool:
-        try:
-            chunk = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            return False
-        if not isinstance(chunk, dict):
-            return False
-        choices = chunk.get("choices")
-        for choice in choices or ():
-            self._look_at_choice(choice)
-        usage = chunk.get("usage")
-        if usage:
-            self.usage_payload = chunk
-        return bool(usage and not choices and self._hide_usage)
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped, if it said so."""
+        self._catch_up()
+        return self._finish_reason
 
-    def _look_at_choice(self, choice: Any) -> None:
+    def _without_usage(self, block: bytes) -> bytes:
+        """Keep the last usage of a block, and leave out the event that has nothing else."""
+        # It is in the last event but one, so what comes before need not be taken apart.
+        cut = block.rfind(b"\n\ndata:", 0, block.rfind(b'"usage"')) + 2
+        start = cut if cut > 1 else 0
+        kept = [block[:start]]
+        for raw, data in self._split(block[start:]):
+            chunk = _object(data) if b'"usage"' in data else {}
+            if chunk.get("usage"):
+                self._usage_payload = chunk
+                if self._hide_usage and not chunk.get("choices"):
+                    continue
+            kept.append(raw)
+        return b"".join(kept)
+
+    def _catch_up(self) -> None:
+        unread, self._unread, self._unread_bytes = self._unread, [], 0
+        for block in unread:
+            for _, data in self._split(block):
+                choices = _object(data).get("choices")
+                for choice in choices if isinstance(choices, list) else ():
+                    self._look_at(choice)
+
+    def _look_at(self, choice: Any) -> None:
         try:
             delta = choice["delta"]
             if choice.get("finish_reason"):
-                self.finish_reason = choice["finish_reason"]
+                self._finish_reason = choice["finish_reason"]
             for key in ("content", "reasoning_content", "refusal"):
                 text = delta.get(key)
                 if text:
@@ -221,9 +249,13 @@ def _count(usage: Any, key: str) -> int:
     return int(value)
 
 
-def _is_usage_only(data: bytes) -> bool:
-    chunk = orjson.loads(data)
-    return bool(isinstance(chunk, dict) and chunk.get("usage") and not chunk.get("choices"))
+def _object(data: bytes) -> dict[str, Any]:
+    """The JSON object in an event's data; an empty one when there is none."""
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _refuse_duplicates(raw: bytes) -> None:

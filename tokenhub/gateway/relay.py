@@ -32,7 +32,7 @@ class Relay:
         self._stream = stream
         self._request = request
         self._on_end = on_end
-        self._meter = dialect.StreamMeter(hide_usage=not request.wants_usage)
+        self._meter = dialect.StreamMeter(split=events, hide_usage=not request.wants_usage)
         self._is_over = False
         self.upstream_secs = 0.0
         self.bytes_sent = 0
@@ -59,10 +59,8 @@ class Relay:
     @property
     def usage(self) -> Usage:
         """What the provider said it used, or our estimate of what was produced so far."""
-        payload = self._meter.usage_payload
-        usage = dialect.usage_of(payload) if payload else None
-        return usage or Usage(
-            self._request.input_tokens, self._meter.output_tokens(), is_estimate=True
+        return self._meter.usage or Usage(
+            self._request.input_tokens, self._meter.output_tokens, is_estimate=True
         )
 
     def _read(self) -> bytes:
@@ -77,21 +75,14 @@ class Relay:
             raise
         finally:
             self.upstream_secs += time.monotonic() - waiting
-        return self._pass_on(block)
-
-    def _pass_on(self, block: bytes) -> bytes:
-        meter = self._meter
-        found = events(block)
-        if meter.feed(found):
-            block = meter.visible(found)
-        if meter.is_done:
-            self._finish("answered", None)
-        elif not found:  # the provider ended the stream without saying so
-            if meter.finish_reason is None:
+        visible = self._meter.pass_on(block)
+        if self._stream.is_done:
+            if not block and self._meter.finish_reason is None:
                 return self._break(ProviderError("no end", error_class="stream_cut"))
             self._finish("answered", None)
-            return b"data: [DONE]\n\n"
-        return block
+            # A provider that ends without saying so is finished for.
+            return visible or b"data: [DONE]\n\n"
+        return visible
 
     def _break(self, error: ProviderError) -> bytes:
         self._finish("cut", error)

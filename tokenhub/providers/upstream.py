@@ -8,7 +8,6 @@ closes the connection at once and passes on. It logs nothing: requests carry key
 
 from __future__ import annotations
 
-from contextlib import suppress
 from time import monotonic
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -31,6 +30,9 @@ from tokenhub.providers.connection import (
 
 HEAD_BYTES_MAX = 256 * 1024
 ORIGINS_MAX = 1024
+RESEND_SECS_MAX = 1.0
+"""A provider that closes an idle connection does so within a round trip. One that closes later has
+perhaps been generating, and charging, until it fell over."""
 
 
 class Endpoint(NamedTuple):
@@ -235,7 +237,8 @@ class Upstream:
         """Send a request; returns when the head of the answer is here.
 
         A kept connection that the provider closed just as we wrote is replaced, and the request
-        sent once more; on a fresh connection nothing is ever sent twice.
+        sent once more. On a fresh connection nothing is ever sent twice, nor when the provider
+        has had the time to work on it: see RESEND_SECS_MAX.
 
         Args:
             fields: the header lines that vary, each with its CRLF (see `header_line`).
@@ -244,22 +247,26 @@ class Upstream:
             ProviderError: unreachable or connect_timeout (nothing was sent), and those of
                 Exchange.begin.
         """
-        deadline = monotonic() + timeouts.total_secs
+        began = monotonic()
+        deadline = began + timeouts.total_secs
         request = b"%b%bContent-Length: %d\r\n\r\n%b" % (endpoint.head, fields, len(body), body)
         pool = self._pools.get(endpoint.origin)
         connection = pool.find() if pool is not None else None
         if pool is not None and connection is not None:
             exchange = Exchange(connection, pool, timeouts)
-            with suppress(_ClosedUnanswered):
+            try:
                 exchange.begin(request, deadline, self._response_bytes_max)
                 return exchange
+            except _ClosedUnanswered:
+                if monotonic() - began > RESEND_SECS_MAX:
+                    raise _unanswered() from None
         pool = self._tidy(endpoint.origin)
         connection = self._connect(endpoint.origin, min(timeouts.connect_secs, timeouts.total_secs))
         exchange = Exchange(connection, pool, timeouts)
         try:
             exchange.begin(request, deadline, self._response_bytes_max)
         except _ClosedUnanswered:
-            raise failure("connection_closed", "the provider closed without an answer") from None
+            raise _unanswered() from None
         return exchange
 
     def close(self) -> None:
@@ -283,6 +290,10 @@ class Upstream:
         if self._tls is None:
             self._tls = tls_context()
         return connect(origin, longest_secs, tls=self._tls)
+
+
+def _unanswered() -> ProviderError:
+    return failure("connection_closed", "the provider closed without an answer")
 
 
 def endpoint_of(method: str, url: str) -> Endpoint:

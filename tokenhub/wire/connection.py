@@ -101,6 +101,11 @@ class Connection:
         finally:
             self._watcher.close()
 
+    @property
+    def has_served(self) -> bool:
+        """Whether it has had a request already."""
+        return self._requests > 0
+
     def hang_up(self) -> None:
         """End an idle connection, unless its next request has come already."""
         try:
@@ -125,8 +130,6 @@ class Connection:
             return True
         while True:
             self.idle_since = time.monotonic()
-            if not self._host.alive:
-                self.hang_up()
             self._hub.wait(self._watcher)
             self.idle_since = None
             try:

@@ -1,0 +1,196 @@
+"""API keys through the admin API: the secret is shown once, and changes hold at once."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tokenhub.keys import digest_of
+
+
+@pytest.fixture
+def status_of(client):
+    def ask(token: str) -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        return client.get("/v1/models", headers=headers).status_code
+
+    return ask
+
+
+def at(text: str) -> datetime:
+    assert text.endswith("Z")
+    return datetime.fromisoformat(text)
+
+
+def test_a_key_is_answered_as_in_the_original_and_lets_its_owner_in(admin, status_of):
+    made = admin.ok("POST", "apikeys", {"name": "ci"})
+    assert made["ok"] is True
+    assert made["prefix"] == made["key"][:17]
+    assert (made["name"], made["scopes"]) == ("ci", '["chat","embeddings","plan"]')
+    assert made["warning"]
+    assert status_of(made["key"]) == 200
+    row = admin.find("apikeys", made["id"])
+    assert abs(datetime.now(UTC) - at(row.pop("created_at"))) < timedelta(seconds=30)
+    assert row == {
+        "id": made["id"],
+        "key_prefix": made["prefix"],
+        "name": "ci",
+        "scopes": made["scopes"],
+        "rotated_at": None,
+        "last_used_at": None,
+        "expires_at": None,
+        "rotation_days": 0,
+        "monthly_budget_usd": 0,
+        "budget_reset_at": None,
+        "rate_limit_rps": 0,
+        "enabled": True,
+    }
+
+
+def test_a_secret_and_its_hashes_are_in_no_later_answer_and_no_audit_row(admin, app):
+    made = admin.ok("POST", "apikeys", {"name": "ci"})
+    rotated = admin.ok("POST", f"apikeys/{made['id']}/rotate")
+    admin.ok("PATCH", f"apikeys/{made['id']}", {"name": "ci2"})
+    secrets = []
+    for token in (made["key"], rotated["key"]):
+        digest = digest_of(token)
+        assert digest is not None
+        secrets += [token, token[17:], digest.hex()]
+    (row,) = app.services.catalog.current().keys.values()
+    secrets.append(row.bcrypt_hash)
+    for path in ("apikeys", "audit", "logs", "info"):
+        text = admin.send("GET", path).text
+        assert [secret for secret in secrets if secret in text] == []
+
+
+@pytest.mark.parametrize("given", ['["plan","chat"]', ["chat", "plan", "chat"]])
+def test_scopes_are_taken_as_text_or_list_and_given_as_text(admin, given):
+    made = admin.ok("POST", "apikeys", {"name": "ci", "scopes": given})
+    assert json.loads(made["scopes"]) == ["chat", "plan"]
+
+
+@pytest.mark.parametrize("given", ["[]", [], ""])
+def test_no_scopes_means_none(admin, status_of, given):
+    made = admin.ok("POST", "apikeys", {"name": "ci", "scopes": given})
+    assert made["scopes"] == "[]"
+    assert status_of(made["key"]) == 403
+
+
+def test_an_expiry_may_be_a_span_or_a_moment(admin):
+    made = admin.ok("POST", "apikeys", {"name": "a", "expires_in": "720h"})
+    left = at(made["expires_at"]) - datetime.now(UTC)
+    assert timedelta(hours=719) < left <= timedelta(hours=720)
+    made = admin.ok("POST", "apikeys", {"name": "b", "expires_at": "2099-01-31T01:00:00+01:00"})
+    assert made["expires_at"] == "2099-01-31T00:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "param"),
+    [
+        ({"name": ""}, "invalid_request", "name"),
+        ({"name": "  "}, "invalid_request", "name"),
+        ({"name": 1}, "invalid_request", "name"),
+        ({"name": "a\x00b"}, "invalid_request", "name"),
+        ({"name": "x" * 201}, "invalid_request", "name"),
+        ({"scopes": ["root"]}, "invalid_request", "scopes"),
+        ({"scopes": "chat"}, "invalid_request", "scopes"),
+        ({"scopes": {}}, "invalid_request", "scopes"),
+        ({"expires_in": "-1h"}, "invalid_request", "expires_in"),
+        ({"expires_in": 5}, "invalid_request", "expires_in"),
+        ({"expires_at": "2001-01-01T00:00:00Z"}, "invalid_request", "expires_at"),
+        ({"expires_at": True}, "invalid_request", "expires_at"),
+        ({"expires_at": "2099-01-01T00:00:00Z", "expires_in": "1h"}, "invalid_request",
+         "expires_at"),
+        ({"monthly_budget_usd": 5}, "not_available_yet", "monthly_budget_usd"),
+        ({"monthly_budget_usd": "5"}, "not_available_yet", "monthly_budget_usd"),
+        ({"rate_limit_rps": -1}, "not_available_yet", "rate_limit_rps"),
+        ({"rotation_days": 30}, "not_available_yet", "rotation_days"),
+        ({"budget": 1}, "unknown_field", "budget"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_is_refused_by_its_name(admin, change, code, param):
+    assert admin.refused("POST", "apikeys", {"name": "ci"} | change) == (400, code, param)
+    assert admin.ok("GET", "apikeys")["keys"] == []
+
+
+def test_a_key_needs_a_name(admin):
+    assert admin.refused("POST", "apikeys", {}) == (400, "missing_field", "name")
+
+
+def test_limits_of_zero_ask_for_none(admin):
+    limits = {"monthly_budget_usd": 0, "rate_limit_rps": 0, "rotation_days": 0.0}
+    assert admin.ok("POST", "apikeys", {"name": "ci", **limits})["ok"]
+
+
+def test_a_patch_answers_with_what_is_stored_and_holds_at_once(admin, status_of):
+    made = admin.ok("POST", "apikeys", {"name": "ci"})
+    path = f"apikeys/{made['id']}"
+    said = admin.ok("PATCH", path, {"name": "deploy", "scopes": ["chat"], "enabled": False})
+    assert said == {"ok": True, "apikey": admin.find("apikeys", made["id"])}
+    assert (said["apikey"]["name"], said["apikey"]["scopes"]) == ("deploy", '["chat"]')
+    assert status_of(made["key"]) == 401
+    admin.ok("PATCH", path, {"enabled": True})
+    assert status_of(made["key"]) == 200
+    admin.ok("PATCH", path, {"scopes": []})
+    assert status_of(made["key"]) == 403
+
+
+def test_an_expiry_can_be_set_and_taken_away(admin):
+    made = admin.ok("POST", "apikeys", {"name": "ci"})
+    path = f"apikeys/{made['id']}"
+    said = admin.ok("PATCH", path, {"expires_at": "2099-01-01T00:00:00Z"})
+    assert said["apikey"]["expires_at"] == "2099-01-01T00:00:00.000Z"
+    assert admin.ok("PATCH", path, {"name": "x"})["apikey"]["expires_at"] is not None
+    assert admin.ok("PATCH", path, {"expires_at": None})["apikey"]["expires_at"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [({"name": ""}, "name"), ({"name": None}, "name"), ({"scopes": 1}, "scopes"),
+     ({"enabled": "no"}, "enabled"), ({"enabled": 0}, "enabled"), ({"expires_at": "soon"},
+     "expires_at"), ({"expires_in": "1h"}, "expires_in"), ({"rotation_days": 1}, "rotation_days"),
+     ({"key": "x"}, "key")],
+)  # fmt: skip
+def test_patching_with_a_wrong_value_changes_nothing(admin, change, param):
+    made = admin.ok("POST", "apikeys", {"name": "ci"})
+    before = admin.find("apikeys", made["id"])
+    status, _, named = admin.refused("PATCH", f"apikeys/{made['id']}", change)
+    assert (status, named) == (400, param)
+    assert admin.find("apikeys", made["id"]) == before
+
+
+def test_rotating_gives_a_new_secret_to_the_same_key(admin, status_of):
+    made = admin.ok("POST", "apikeys", {"name": "ci", "scopes": ["chat"]})
+    assert status_of(made["key"]) == 200
+    rotated = admin.ok("POST", f"apikeys/{made['id']}/rotate")
+    assert (rotated["id"], rotated["ok"]) == (made["id"], True)
+    assert rotated["key"] != made["key"]
+    assert (status_of(made["key"]), status_of(rotated["key"])) == (401, 200)
+    (row,) = admin.ok("GET", "apikeys")["keys"]
+    assert row["key_prefix"] == rotated["key"][:17] == rotated["prefix"]
+    assert row["rotated_at"] is not None
+    assert (row["name"], row["scopes"]) == ("ci", '["chat"]')
+
+
+def test_a_deleted_key_is_worth_nothing_from_the_next_request_on(admin, status_of, make_key):
+    token = make_key()
+    assert status_of(token) == 200
+    (row,) = admin.ok("GET", "apikeys")["keys"]
+    for _ in range(2):
+        assert admin.ok("DELETE", f"apikeys/{row['id']}") == {"ok": True}
+    assert status_of(token) == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("PATCH", "apikeys/nobody", {"name": "x"}), ("POST", "apikeys/nobody/rotate", None)],
+)
+def test_an_unknown_key_is_404(admin, method, path, body):
+    assert admin.refused(method, path, body)[0] == 404
+
+
+def test_keys_are_listed_newest_first(admin):
+    for name in ("a", "b", "c"):
+        admin.ok("POST", "apikeys", {"name": name})
+    times = [row["created_at"] for row in admin.ok("GET", "apikeys")["keys"]]
+    assert times == sorted(times, reverse=True)

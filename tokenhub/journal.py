@@ -118,8 +118,9 @@ class Journal:
         self._is_dirty = False
         self._retired: list[int] = []
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._current = self._allocate()
-        self._spare: _Segment | None = self._allocate()
+        self._current: _Segment | None = None
+        self._spare: _Segment | None = None
+        self._prepare()  # on a full disk there is none yet, and `admit` refuses
 
     def admit(self) -> None:
         """Set room aside for one more request; pair with `release`.
@@ -128,9 +129,8 @@ class Journal:
             Unavailable: `journal_full`, and nothing was set aside.
         """
         wanted = (self._admitted + 1) * ROOM_BYTES
-        if self._room() < wanted and self._spare is None:
-            with suppress(OSError):
-                self._spare = self._allocate()
+        if self._room() < wanted:
+            self._prepare()
         if self._room() < wanted:
             raise Unavailable(
                 "the gateway cannot record this request: its journal is full",
@@ -151,9 +151,9 @@ class Journal:
         """
         frame = _FRAME.pack(len(payload), zlib.crc32(payload)) + kind + payload
         # Room for the length of 0 that ends a segment must stay.
-        if self._current.left < len(frame) + _FRAME.size:
-            self._roll()
         segment = self._current
+        if segment is None or segment.left < len(frame) + _FRAME.size:
+            segment = self._roll()
         written = os.pwrite(segment.fd, frame, segment.position)
         if written != len(frame):
             raise OSError(f"journal: {written} of {len(frame)} bytes written")
@@ -162,7 +162,7 @@ class Journal:
 
     def sync(self) -> None:
         """Force to disk what was appended since the last call. Waits for the disk off the hub."""
-        if not self._is_dirty:
+        if not self._is_dirty or self._current is None:
             return
         self._is_dirty = False
         retired, self._retired = self._retired, []
@@ -183,18 +183,24 @@ class Journal:
 
     def _room(self) -> int:
         # A record that does not fit wholly moves on, so the last ROOM_BYTES may go unused.
-        room = max(0, self._current.left - ROOM_BYTES)
+        room = max(0, self._current.left - ROOM_BYTES) if self._current else 0
         return room + (self._spare.size - HEADER_BYTES if self._spare else 0)
 
-    def _roll(self) -> None:
+    def _prepare(self) -> None:
+        """Have a current segment and a spare one, as far as the disk allows."""
+        with suppress(OSError):
+            self._current = self._current or self._allocate()
+            self._spare = self._spare or self._allocate()
+
+    def _roll(self) -> _Segment:
         """Go on in the spare segment and prepare the next one."""
-        full = self._current
-        self._current = self._spare or self._allocate()
-        self._spare = None
-        full.seal()
-        self._retired.append(full.fd)
-        with suppress(OSError):  # `admit` tries again, and refuses when there is no room
-            self._spare = self._allocate()
+        full, segment = self._current, self._spare or self._allocate()
+        self._current, self._spare = segment, None
+        if full is not None:
+            full.seal()
+            self._retired.append(full.fd)
+        self._prepare()
+        return segment
 
     def _allocate(self) -> _Segment:
         used = sum(entry.stat().st_size for entry in os.scandir(self._directory) if entry.is_file())

@@ -59,7 +59,9 @@ class Load:
     def _ask(self, kind: str) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._gateway.port, timeout=20)
         try:
-            body = chat_body("stream-8-10" if kind != "whole" else "sim-fast", stream=kind != "whole")
+            body = chat_body(
+                "stream-8-10" if kind != "whole" else "sim-fast", stream=kind != "whole"
+            )
             connection.request(
                 "POST", "/v1/chat/completions", json.dumps(body),
                 {"Authorization": f"Bearer {self._gateway.key}",

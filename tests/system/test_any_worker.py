@@ -76,9 +76,7 @@ def test_a_changed_scope_and_a_rotated_key_hold_on_every_worker_at_once(gateway)
 def test_a_model_that_one_worker_saw_fail_is_left_alone_by_all(gateway):
     gateway.simulate(model="sim-fast", fault="429", times=10_000, retry_after=30)
     workers = gateway.each_worker()
-    first = workers[0].ask(
-        "POST", "/v1/chat/completions", chat_body("sim-fast"), token=gateway.key
-    )
+    first = workers[0].ask("POST", "/v1/chat/completions", chat_body("sim-fast"), token=gateway.key)
     assert (first.status, first.headers["x-tokenhub-attempts"]) == (200, "2")
     replies = ask_all(workers, "/v1/chat/completions", chat_body("sim-fast"), gateway.key)
     assert {reply.headers["x-tokenhub-attempts"] for reply in replies} == {"1"}

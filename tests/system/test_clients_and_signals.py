@@ -150,7 +150,9 @@ def test_sighup_reads_the_settings_again_without_new_workers_or_broken_requests(
     def all_cheap():
         connections = gateway.each_worker()
         modes = [
-            connection.ask("GET", "/admin/v1/routing-config", token=ADMIN_TOKEN).json["default_mode"]
+            connection.ask("GET", "/admin/v1/routing-config", token=ADMIN_TOKEN).json[
+                "default_mode"
+            ]
             for connection in connections
         ]
         for connection in connections:

@@ -98,11 +98,14 @@ def test_every_error_is_the_sdks_own_exception(gateway_with_faults, error, call)
     gateway = gateway_with_faults
     for name in ("fault-400", "fault-429"):  # alone, so that nobody else can answer
         gateway.admin("PATCH", f"models/{name}", {"enabled": name == call.get("model")})
-    with openai.OpenAI(
-        base_url=f"http://127.0.0.1:{gateway.port}/v1",
-        api_key=call.get("api_key", gateway.key),
-        max_retries=0,
-    ) as client, pytest.raises(error) as raised:
+    with (
+        openai.OpenAI(
+            base_url=f"http://127.0.0.1:{gateway.port}/v1",
+            api_key=call.get("api_key", gateway.key),
+            max_retries=0,
+        ) as client,
+        pytest.raises(error) as raised,
+    ):
         client.chat.completions.create(
             model=call.get("model", "sim-fast"), messages=call.get("messages", QUESTION)
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
-from tests.system.harness import ADMIN_TOKEN, running, wait_until
+from tests.system.harness import ADMIN_TOKEN, chat_body, kill, running, wait_until
 from tests.system.load import Load, rows_by_id
 
 pytestmark = pytest.mark.system
@@ -23,8 +24,8 @@ def test_with_the_database_gone_requests_are_served_and_their_rows_arrive_later(
     with running(
         tmp_path, postgres_server.create_database(), extra={"TOKENHUB_MAX_STALE_SECS": "4"}
     ) as gateway:
+        gateway.add_model("stream-8-10")
         with Load(gateway, clients=3) as tally:
-            gateway.add_model("stream-8-10")
             time.sleep(1)
             postgres_server.stop()
             began = time.monotonic()
@@ -62,29 +63,61 @@ def small_disk(path, megabytes: int):
 
 
 def test_on_a_full_disk_nothing_is_paid_and_nothing_accepted_is_lost(tmp_path):
-    """Room is refused before a provider is asked; what was accepted is in the log."""
+    """A segment's blocks are its own, so what has room is served; what has none is not begun."""
     with (
-        small_disk(tmp_path / "disk", 160),
+        small_disk(tmp_path / "disk", 100),
         running(
             tmp_path, f"sqlite:///{tmp_path / 'hub.sqlite'}",
             extra={"TOKENHUB_DATA_DIR": str(tmp_path / "disk/data")},
         ) as gateway,
     ):  # fmt: skip
-        before = gateway.chat()
-        assert before.status == 200
-        filler = tmp_path / "disk" / "filler"
-        with filler.open("wb") as file:
-            try:
-                while True:
-                    file.write(b"\0" * (1 << 20))
-                    file.flush()
-            except OSError:
-                pass
-        # The allocated segments still serve, for their blocks are theirs; then it is 503.
-        answered = [before.headers["x-request-id"]]
-        for _ in range(40):
-            reply = gateway.chat()
-            assert reply.status == 200
-            answered.append(reply.headers["x-request-id"])
-        filler.unlink()
-        wait_until(lambda: set(answered) <= set(rows_by_id(gateway)), 20, "all rows")
+        fill(tmp_path / "disk" / "filler")
+        answered = [gateway.chat() for _ in range(40)]
+        assert {reply.status for reply in answered} == {200}
+
+        # A worker that starts now gets no segment: it refuses before any provider is asked.
+        for pid in gateway.worker_pids():
+            kill(pid)
+        fill(tmp_path / "disk" / "filler2")
+        wait_until(gateway.is_up, 20, "new workers")
+        asked = gateway.simulator_stats()["requests"]
+        refused = [reply for reply in (gateway.chat() for _ in range(20)) if reply.status != 200]
+        for reply in refused:
+            assert (reply.status, reply.json["error"]["code"]) == (503, "journal_full")
+            assert reply.headers["retry-after"]
+        assert gateway.simulator_stats()["requests"] - asked == 20 - len(refused)
+
+        for name in ("filler", "filler2"):
+            (tmp_path / "disk" / name).unlink()
+        wait_until(lambda: all(gateway.chat().status == 200 for _ in range(10)), 10, "room again")
+        ids = {reply.headers["x-request-id"] for reply in answered}
+        wait_until(lambda: ids <= set(rows_by_id(gateway)), 20, "all rows")
+
+
+def test_a_worker_without_journal_room_refuses_before_anything_is_paid(tmp_path):
+    """Two workers take all of the journal that is allowed; a third finds none left."""
+    with running(
+        tmp_path, f"sqlite:///{tmp_path / 'hub.sqlite'}", extra={"TOKENHUB_JOURNAL_MAX_MB": "64"}
+    ) as gateway:
+        assert gateway.process is not None
+        os.kill(gateway.process.popen.pid, signal.SIGTTIN)
+        gateway.workers = 3
+        wait_until(gateway.is_up, 20, "a third worker")
+        asked = gateway.simulator_stats()["requests"]
+        replies = []
+        for worker in gateway.each_worker():
+            replies.append(
+                worker.ask("POST", "/v1/chat/completions", chat_body("sim-fast"), token=gateway.key)
+            )
+            worker.close()
+        refused = [reply for reply in replies if reply.status != 200]
+        assert len(refused) == 1
+        assert (refused[0].status, refused[0].json["error"]["code"]) == (503, "journal_full")
+        assert refused[0].headers["retry-after"]
+        assert gateway.simulator_stats()["requests"] - asked == 2
+
+
+def fill(path) -> None:
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"\0" * (1 << 16))

@@ -135,6 +135,17 @@ def test_max_requests_replaces_a_worker_without_losing_a_request(tmp_path):
         assert len(seen) >= 3
 
 
+def test_an_access_log_is_written_when_asked_for(tmp_path):
+    log = tmp_path / "access"
+    with serving(tmp_path, "--access-logfile", str(log)) as server:
+        size = len(server.connect().get("/echo?x=1").body)
+        server.connect().get("/boom")
+        wait_until(lambda: log.read_text().count("\n") == 2)
+    whole, failed = log.read_text().splitlines()
+    assert f'"GET /echo?x=1 HTTP/1.1" 200 {size} ' in whole
+    assert '"GET /boom HTTP/1.1" 500 ' in failed
+
+
 @pytest.mark.parametrize(
     "options", [("--certfile", __file__), ("--proxy-protocol", "auto"), ("--protocol", "uwsgi")]
 )

@@ -20,9 +20,7 @@ SEGMENT = 8 * ROOM_BYTES
 
 def make_journal(directory: Path, writer: str = "w1", *, limit: int = 100 << 20) -> Journal:
     numbers = itertools.count(journal.first_segment_number(directory))
-    return Journal(
-        directory, writer, lambda: next(numbers), bytes_max=limit, segment_bytes=SEGMENT
-    )
+    return Journal(directory, writer, lambda: next(numbers), bytes_max=limit, segment_bytes=SEGMENT)
 
 
 def read_all(directory: Path) -> list[tuple[bytes, bytes]]:
@@ -77,6 +75,17 @@ def test_room_comes_back_when_old_segments_go(tmp_path):
             segment.path.unlink()
     writer.admit()
     writer.close()
+
+
+def test_a_worker_that_starts_without_room_refuses_until_there_is_some(tmp_path):
+    tight = make_journal(tmp_path, limit=SEGMENT - 1)
+    with pytest.raises(Unavailable):
+        tight.admit()
+    tight._bytes_max = 100 << 20
+    tight.admit()
+    tight.append(END, b"at last")
+    assert read_all(tmp_path) == [(END, b"at last")]
+    tight.close()
 
 
 def test_a_torn_record_ends_the_reading_and_hides_nothing_before_it(tmp_path):

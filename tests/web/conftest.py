@@ -68,7 +68,7 @@ class Admin:
     def find(self, noun: str, entity_id: str) -> Json | None:
         """One row of a list, by id."""
         listed = self.ok("GET", noun)
-        rows = listed.get("items", listed.get("keys"))
+        rows: list[Json] = listed["keys" if noun == "apikeys" else "items"]
         return next((row for row in rows if row["id"] == entity_id), None)
 
     def metrics(self) -> str:

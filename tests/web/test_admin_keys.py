@@ -10,7 +10,7 @@ from tokenhub.keys import digest_of
 
 @pytest.fixture
 def status_of(client):
-    def ask(token: str) -> int:
+    def ask(token):
         headers = {"Authorization": f"Bearer {token}"}
         return client.get("/v1/models", headers=headers).status_code
 

@@ -186,14 +186,14 @@ def test_lists_come_in_pages(admin, noun):
     assert admin.ok("GET", f"{noun}?offset=99")[name] == []
 
 
-@pytest.mark.parametrize(
-    "noun", ["providers", "models", "apikeys", "engine/models", "logs", "audit"]
-)
-@pytest.mark.parametrize(
-    "query",
-    ["limit=0", "limit=1001", "limit=ten", "limit=10abc", "limit=-1", "limit=", "offset=-1",
-     "offset=1.5", "offset=99999999999999999999", "limit=%D9%A1", "limit=00000000000000000001"],
-)  # fmt: skip
-def test_a_bad_page_is_refused(admin, noun, query):
-    status, _, param = admin.refused("GET", f"{noun}?{query}")
-    assert (status, param) == (400, query.partition("=")[0])
+BAD_PAGES = [
+    "limit=0", "limit=1001", "limit=ten", "limit=10abc", "limit=-1", "limit=", "offset=-1",
+    "offset=1.5", "offset=99999999999999999999", "limit=%D9%A1", "limit=00000000000000000001",
+]  # fmt: skip
+
+
+def test_a_bad_page_is_refused(admin):
+    for noun in ("providers", "models", "apikeys", "engine/models", "logs", "audit"):
+        for query in BAD_PAGES:
+            status, _, param = admin.refused("GET", f"{noun}?{query}")
+            assert (status, param) == (400, query.partition("=")[0]), (noun, query)

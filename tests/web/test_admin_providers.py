@@ -12,11 +12,11 @@ from tokenhub.vault import provider_entry
 ENTRY = provider_entry("acme")
 
 
-def entries(app) -> list[str]:
+def entries(app):
     return app.services.database.read(store.list_entries)
 
 
-def secret(app) -> str | None:
+def secret(app):
     app.services.catalog.current()
     return app.services.vault.get_secret(ENTRY)
 

@@ -168,17 +168,18 @@ class Connection:
         reply = Reply(self._host.heads, request, self._send, self._keeps)
         started = time.monotonic()
         refusal = self._answer(environ, reply)
-        self._host.count_request()
-        if self._host.log.access_log_enabled:
-            took = timedelta(seconds=time.monotonic() - started)
-            self._host.log.access(reply, request, environ, took)
+        took_secs = time.monotonic() - started
         if refusal is None:
-            return self._finish_body(reply)
-        if reply.head_sent:
-            self._cut(reply)
+            goes_on = self._finish_body(reply)
+        elif reply.head_sent:
+            goes_on = self._cut(reply)
         else:
-            self._refuse(refusal, request.path, is_head=request.method == "HEAD")
-        return False
+            reply.status, reply.headers = refusal.status, []
+            goes_on = self._refuse(refusal, request.path, is_head=request.method == "HEAD")
+        if self._host.log.access_log_enabled:
+            self._host.log.access(reply, request, environ, timedelta(seconds=took_secs))
+        self._host.count_request()
+        return goes_on
 
     def _answer(self, environ: Environ, reply: Reply) -> Refusal | None:
         """Let the application answer; what to say in its place if it failed.
@@ -294,8 +295,8 @@ class Connection:
             except OSError:
                 raise ClientClosed from None
 
-    def _refuse(self, refusal: Refusal, target: str, *, is_head: bool = False) -> None:
-        """Answer in the application's place, and end the connection."""
+    def _refuse(self, refusal: Refusal, target: str, *, is_head: bool = False) -> bool:
+        """Answer in the application's place. False, as the connection ends with it."""
         status = int(refusal.status[:3])
         logger.info("request refused", extra={"status": status, "code": refusal.code})
         is_anthropic = target.startswith(ANTHROPIC_PATH)
@@ -313,10 +314,12 @@ class Connection:
         head = self._host.heads.write(f"HTTP/1.1 {refusal.status}", lines)
         self._send(head if is_head else head + body)
         self._linger()
+        return False
 
-    def _cut(self, reply: Reply) -> None:
-        """The answer broke off after its head: let the client see that."""
+    def _cut(self, reply: Reply) -> bool:
+        """The answer broke off after its head: let the client see that. False, as it is the end."""
         logger.warning("answer cut short", extra={"status": reply.status})
         if reply.ends_with_connection:
             # A plain close would look like the answer's proper end.
             self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        return False

@@ -20,7 +20,7 @@ from tokenhub.board import Board
 from tokenhub.board.board import unix_ms
 from tokenhub.catalog import Catalog
 from tokenhub.db import Database, DatabaseAway
-from tokenhub.ingest import Ingester
+from tokenhub.ingest import ROWS_MAX, Ingester
 from tokenhub.journal import Journal
 
 ELECTION_SECS = 0.25
@@ -80,7 +80,9 @@ class Leader:
     def ingest(self) -> float:
         """Carry what is in the journal over; returns the seconds to wait before the next time."""
         try:
-            while self._ingester.step():
+            # A full batch has more behind it; otherwise let the next one grow: a transaction for
+            # every few rows costs more than the rows.
+            while self._ingester.step() >= ROWS_MAX:
                 gevent.sleep(0)
         except DatabaseAway:
             return AWAY_SECS

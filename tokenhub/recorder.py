@@ -82,8 +82,8 @@ def log_row(outcome: Outcome) -> list[Any]:
         outcome.ending,
         outcome.status,
         outcome.error_class,
-        outcome.requested_model[:TEXT_MAX],
-        outcome.alias_from[:TEXT_MAX],
+        _clip(outcome.requested_model),
+        _clip(outcome.alias_from),
         outcome.model_id,
         outcome.provider_id,
         outcome.reason,
@@ -103,7 +103,7 @@ def log_row(outcome: Outcome) -> list[Any]:
         outcome.response_bytes,
         len(outcome.attempts),
         outcome.client_ip,
-        outcome.client_request_id[:TEXT_MAX],
+        _clip(outcome.client_request_id),
         _skips_text(outcome),
     ]
 
@@ -166,8 +166,13 @@ def _sum_usage(usages: list[Usage]) -> Usage:
     )
 
 
+def _clip(text: str) -> str:
+    """Text from outside, short enough for the record and free of NUL, which Postgres refuses."""
+    return text[:TEXT_MAX].replace("\0", "\ufffd")
+
+
 def _skips_text(outcome: Outcome) -> str:
     if not outcome.skips:
         return "{}"
     kept = list(outcome.skips.items())[:SKIPS_MAX]
-    return orjson.dumps({model_id[:TEXT_MAX]: reason for model_id, reason in kept}).decode()
+    return orjson.dumps({_clip(model_id): reason for model_id, reason in kept}).decode()

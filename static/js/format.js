@@ -10,9 +10,12 @@ export function usd(dollars) {
   return `$${dollars.toFixed(digits).replace(/0+$/, "")}`;
 }
 
-/** A price per thousand tokens as one per million. */
-export const perMillion = (per1k) =>
-  per1k === null ? "unknown" : `$${Number((per1k * 1000).toPrecision(6))}`;
+/** A price per thousand tokens as one per million; never rounded. */
+export function perMillion(per1k) {
+  if (per1k === null) return "unknown";
+  const exact = String(Number((per1k * 1000).toPrecision(12)));
+  return `$${exact.replace(/\.(\d)$/, ".$10")}`;
+}
 
 export function ms(value) {
   if (value === null) return "–";

@@ -9,8 +9,11 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.system.harness import Gateway, chat_body
+
+Row = dict[str, Any]
 
 
 @dataclass
@@ -87,9 +90,9 @@ class Load:
                 connection.close()
 
 
-def rows_by_id(gateway: Gateway) -> dict[str, list[dict]]:
+def rows_by_id(gateway: Gateway) -> dict[str, list[Row]]:
     """Every log row, by request id."""
-    found: dict[str, list[dict]] = {}
+    found: dict[str, list[Row]] = {}
     offset = 0
     while True:
         rows = gateway.admin("GET", f"logs?limit=1000&offset={offset}")["logs"]

@@ -13,7 +13,7 @@ from contextlib import closing
 import pytest
 
 from tests.system.harness import ADMIN_TOKEN, Pinned, chat_body, wait_until
-from tests.system.load import rows_by_id
+from tests.system.load import Row, rows_by_id
 
 pytestmark = pytest.mark.system
 
@@ -33,12 +33,12 @@ def ask_stream(gateway, model: str) -> bytes:
         return connection.getresponse().read()
 
 
-def only_row(gateway, model: str) -> dict:
+def only_row(gateway, model: str) -> Row:
     def find():
         rows = [found[0] for found in rows_by_id(gateway).values()]
         return [row for row in rows if row["requested_model"] == model]
 
-    [row] = wait_until(find, what=f"row of {model}")
+    row: Row = wait_until(find, what=f"row of {model}")[0]
     return row
 
 
@@ -193,6 +193,7 @@ def test_a_database_that_is_not_at_head_is_refused_by_name(tmp_path):
 
     gateway = Gateway(tmp_path, f"sqlite:///{tmp_path / 'empty.sqlite'}")
     gateway.start(wait=False)
+    assert gateway.process is not None
     assert gateway.process.popen.wait(30) != 0
     assert "alembic upgrade head" in gateway.log_text()
     assert "Traceback" not in gateway.log_text()

@@ -8,12 +8,12 @@ import time
 import pytest
 
 from tests.system.harness import Gateway, can_connect, kill, running, wait_until
-from tests.system.load import Load, rows_by_id
+from tests.system.load import Load, Row, rows_by_id
 
 pytestmark = pytest.mark.system
 
 
-def settle(gateway: Gateway) -> dict[str, list[dict]]:
+def settle(gateway: Gateway) -> dict[str, list[Row]]:
     """The log once nothing is added to it any more."""
     last = -1
     for _ in range(60):

@@ -6,6 +6,7 @@ import openai
 import pytest
 
 from tests.system.harness import ADMIN_TOKEN, PROVIDER_KEY, Gateway, chat_body, wait_until
+from tests.system.load import Row
 
 pytestmark = pytest.mark.system
 
@@ -20,12 +21,12 @@ def client(shared: Gateway):
         yield found
 
 
-def log_of(gateway: Gateway, request_id: str) -> dict:
+def log_of(gateway: Gateway, request_id: str) -> Row:
     def find():
         rows = gateway.admin("GET", "logs?limit=1000")["logs"]
         return [row for row in rows if row["request_id"] == request_id]
 
-    [row] = wait_until(find, what="log row")
+    row: Row = wait_until(find, what="log row")[0]
     return row
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenhub.dialects import openai as dialect
+from tokenhub.domain import Usage
 from tokenhub.errors import InvalidRequest
 from tokenhub.providers.base import events
 
@@ -105,7 +106,7 @@ def test_usage_is_counted_and_hidden_when_the_caller_did_not_ask(end):
     meter = make_meter()
     assert meter.pass_on(before + usage + done) == before + done
     assert meter.finish_reason == "stop"
-    assert (meter.usage.input_tokens, meter.usage.output_tokens) == (3, 5)
+    assert meter.usage == Usage(3, 5)
 
 
 def test_usage_that_was_asked_for_passes():
@@ -116,7 +117,7 @@ def test_a_usage_beside_a_choice_is_counted_and_passes():
     meter = make_meter()
     chunk = event(choices=[{"delta": {"content": "x"}}], usage={"prompt_tokens": 1})
     assert meter.pass_on(chunk) == chunk
-    assert meter.usage.input_tokens == 1
+    assert meter.usage == Usage(1)
 
 
 def test_an_empty_usage_in_every_chunk_hides_nothing():
@@ -160,8 +161,15 @@ def test_a_usage_that_says_nothing_is_none(usage):
 def test_cached_and_reasoning_tokens_are_part_of_their_sums():
     found = dialect.usage_of({"usage": {
         "prompt_tokens": 10.0, "completion_tokens": 6,
-        "prompt_tokens_details": {"cached_tokens": 4},
+        "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 9},
         "completion_tokens_details": {"reasoning_tokens": 2},
     }})  # fmt: skip
-    assert (found.input_tokens, found.cache_read_tokens) == (10, 4)
-    assert (found.output_tokens, found.reasoning_tokens) == (6, 2)
+    assert found == Usage(10, 6, cache_read_tokens=4, cache_write_tokens=6, reasoning_tokens=2)
+
+
+def test_reasoning_that_was_counted_beside_the_completion_is_added():
+    found = dialect.usage_of({"usage": {
+        "prompt_tokens": 10, "completion_tokens": 6, "total_tokens": 20,
+        "completion_tokens_details": {"reasoning_tokens": 4},
+    }})  # fmt: skip
+    assert found == Usage(10, 10, reasoning_tokens=4)

@@ -14,9 +14,9 @@ from gevent.threadpool import ThreadPool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tokenhub.domain import VaultRow
 from tokenhub.errors import VaultError, VaultLocked, WrongPassword
 from tokenhub.secret_memory import SecretMemory
-from tokenhub.domain import VaultRow
 from tokenhub.vault import Argon2Params, Vault, provider_entry, secret_entry
 
 PASSWORD = "äöüß"  # 8 bytes, the fewest

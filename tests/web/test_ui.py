@@ -122,7 +122,7 @@ def test_values_are_shown_as_people_read_them(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
         '["unknown","$0","$41.87","$0.0015","$0.0142","<$0.000001","$1.00",'
-        '"unknown","$0","$2.5","$0.15",'
+        '"unknown","$0","$2.50","$0.15",'
         '"–","0 ms","483 ms","2.41 s","12.4 s","–","0","137,520",'
         '"never","18:30:00","3 Oct 07:05:09"]\n'
     )

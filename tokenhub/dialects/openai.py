@@ -176,13 +176,18 @@ def usage_of(payload: Mapping[str, Any]) -> Usage | None:
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     if not prompt and not completion:
         return None
-    prompt_details = usage.get("prompt_tokens_details")
-    output_details = usage.get("completion_tokens_details")
+    cached = min(prompt, _count(usage.get("prompt_tokens_details"), "cached_tokens"))
+    written = _count(usage.get("prompt_tokens_details"), "cache_write_tokens")
+    reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
+    # Some servers count reasoning beside the completion; their total gives it away.
+    if reasoning and _count(usage, "total_tokens") == prompt + completion + reasoning:
+        completion += reasoning
     return Usage(
         input_tokens=prompt,
         output_tokens=completion,
-        cache_read_tokens=min(prompt, _count(prompt_details, "cached_tokens")),
-        reasoning_tokens=_count(output_details, "reasoning_tokens"),
+        cache_read_tokens=cached,
+        cache_write_tokens=min(written, prompt - cached),
+        reasoning_tokens=min(reasoning, completion),
     )
 
 

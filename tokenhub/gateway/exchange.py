@@ -49,7 +49,12 @@ ATTEMPTS_MAX = 5
 RETRIES_MAX = 2
 RETRY_SECS = 0.1
 
-RETRYABLE = frozenset({"server_error", "overloaded", "unreachable", "connect_timeout", "conflict"})
+RETRYABLE = frozenset(
+    {
+        "server_error", "overloaded", "unreachable", "connect_timeout", "connection_closed",
+        "conflict",
+    }
+)  # fmt: skip
 """Failures that may be gone a moment later, so that the same model is worth another try when no
 other one is left. Not timeouts: the caller has waited long enough."""
 
@@ -126,7 +131,9 @@ class Exchange:
         decision = self._decide(request, policy)
 
         def call(adapter: Adapter, target: Target) -> Answer:
-            return adapter.send(target, request, self._gateway.timeouts, self.outcome.request_id)
+            return adapter.send(
+                target, request, self._gateway.whole_timeouts, self.outcome.request_id
+            )
 
         answer, candidate, began = self._attempt_all(request, decision, call)
         usage = answer.usage or Usage(request.input_tokens, len(answer.body) // 4, is_estimate=True)
@@ -149,7 +156,9 @@ class Exchange:
         self._was_opened = True
 
         def call(adapter: Adapter, target: Target) -> Stream:
-            return adapter.stream(target, request, self._gateway.timeouts, self.outcome.request_id)
+            return adapter.stream(
+                target, request, self._gateway.stream_timeouts, self.outcome.request_id
+            )
 
         stream, candidate, began = self._attempt_all(request, decision, call)
         self.outcome.ttft_ms = self._since(self._began)

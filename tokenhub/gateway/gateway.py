@@ -30,7 +30,8 @@ class Gateway:
     recorder: Recorder
     adapters: Mapping[str, Adapter]
     secret_of: Callable[[Provider], str | None]
-    timeouts: Timeouts
+    whole_timeouts: Timeouts
+    stream_timeouts: Timeouts
     temperature: float = 0.0
     unknown_model: str = "404"
     rng: random.Random = field(default_factory=random.Random)

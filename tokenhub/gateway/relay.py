@@ -50,6 +50,10 @@ class Relay:
         next(self._stream, None)
         raise StopIteration
 
+    def __length_hint__(self) -> int:
+        """0 once the last block was handed out (PEP 424): the worker sends the end with it."""
+        return 0 if self._is_over else 1
+
     def close(self) -> None:
         """The caller has gone, or the answer was sent whole."""
         if not self._is_over:

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
+from operator import length_hint
 from typing import Any
 
 SERVER = "tokenhub"
@@ -117,6 +118,7 @@ class Reply:
         self.sent = 0
         """Bytes of the body that left; with `status` and `headers` what an access log wants."""
         self.head_sent = False
+        self._is_ending = self._has_ended = False
         self.keep_alive = False
         """Whether the client was told that the connection goes on."""
 
@@ -163,6 +165,9 @@ class Reply:
     def relay(self, answer: Iterable[bytes]) -> None:
         """Send what the application returned, as it comes.
 
+        An iterable that knows when it has given its last piece (its `__length_hint__` is then 0,
+        PEP 424) has the end of the chunked coding sent with that piece.
+
         Raises:
             RuntimeError: the application did not keep WSGI's rules; what left is incomplete.
         """
@@ -171,6 +176,7 @@ class Reply:
             self._set_length(len(answer[0]))
         for chunk in answer:
             if chunk:
+                self._is_ending = length_hint(answer, 1) == 0
                 self.write(chunk)
         self._finish()
 
@@ -182,7 +188,12 @@ class Reply:
                 data = data[: self._length - self.sent]
             self.sent += len(data)
             if self._is_chunked and data:
+                if self._has_ended:
+                    raise RuntimeError("the application sent more than it had announced")
                 data = b"%x\r\n%b\r\n" % (len(data), data)
+                if self._is_ending:
+                    self._has_ended = True
+                    data += LAST_CHUNK
             packet = packet + data if packet else data
         if packet:
             self._send(packet)
@@ -194,7 +205,7 @@ class Reply:
             raise RuntimeError("the application sent less than its Content-Length")
         if not self.head_sent:
             self._send(self._take_head())
-        elif self._is_chunked:
+        elif self._is_chunked and not self._has_ended:
             self._send(LAST_CHUNK)
 
     def _set_length(self, length: int) -> None:

@@ -11,7 +11,7 @@ const KINDS = {
 
 const onOff = (row) => (row.enabled ? state("ok", "on") : state("", "off"));
 const shown = ({ items, total }) =>
-  items.length < total ? `${count(items.length)} of ${count(total)}` : count(total);
+  `${items.length < total ? `${count(items.length)} of ` : ""}${count(total)} in all`;
 
 export async function providers(root) {
   const found = await get("providers");

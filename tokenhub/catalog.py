@@ -271,9 +271,9 @@ def _reload(connection: Connection, kind: str, entity_id: str, parts: _Parts) ->
         case "provider":
             provider = store.find_provider(connection, entity_id)
             _put(parts.providers, entity_id, provider)
-            if provider is None:  # its models went with it
-                for model_id in [m.id for m in parts.models.values() if m.provider_id == entity_id]:
-                    del parts.models[model_id]
+            # Its models go with a provider, also when it has been made anew since.
+            for model_id in [m.id for m in parts.models.values() if m.provider_id == entity_id]:
+                _put(parts.models, model_id, store.find_model(connection, model_id))
         case "model":
             _put(parts.models, entity_id, store.find_model(connection, entity_id))
         case "key":

@@ -19,7 +19,7 @@ from tokenhub.board.board import unix_ms
 from tokenhub.catalog import Catalog
 from tokenhub.config import Settings
 from tokenhub.credentials import CredentialsFile
-from tokenhub.db import Database, check_head
+from tokenhub.db import Database, DatabaseAway, check_head
 from tokenhub.domain import NANOS_PER_USD, Mode, Provider, RoutingDefaults, VaultRow
 from tokenhub.errors import ConfigError
 from tokenhub.gateway import Gateway
@@ -80,14 +80,24 @@ class _NoSessions(SessionInterface):
 
 
 class _VaultRows:
-    """The vault's rows: the sealed entries from the Snapshot, the rest from the database."""
+    """The vault's rows: the sealed entries from the Snapshot, the rest from the database.
+
+    The row that was read last serves while the database is away, so that the vault can be unlocked
+    then as well.
+    """
 
     def __init__(self, database: Database, catalog: Callable[[], Catalog]) -> None:
         self._database = database
         self._catalog = catalog
+        self._row = database.read(store.find_vault)
 
     def find(self) -> VaultRow | None:
-        return self._database.read(store.find_vault)
+        try:
+            self._row = self._database.read(store.find_vault)
+        except DatabaseAway:
+            if self._row is None:
+                raise
+        return self._row
 
     def create(self, row: VaultRow) -> bool:
         now = unix_ms()

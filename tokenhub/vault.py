@@ -106,17 +106,16 @@ class _Opened:
     looks at any more, instead of bringing back a value that has been changed meanwhile.
     """
 
-    __slots__ = ("generation", "values", "vault_id")
+    __slots__ = ("generation", "values")
 
     def __init__(self, generation: int = -1) -> None:
         self.generation = generation
-        self.vault_id = ""
         self.values: dict[str, str] = {}
 
     def with_values(self, values: dict[str, str]) -> _Opened:
         """The same vault under the same data key, with these values."""
         other = _Opened(self.generation)
-        other.vault_id, other.values = self.vault_id, values
+        other.values = values
         return other
 
     def keep(self, name: str, value: str) -> None:
@@ -156,6 +155,7 @@ class Vault:
         self._run_blocking = run_blocking
         self._kdf = kdf or Argon2Params()
         self._opened = _Opened()
+        self._vault_id = ""
 
     def is_initialized(self) -> bool:
         """Whether a password was ever set. Reads the database."""
@@ -236,8 +236,8 @@ class Vault:
 
         Raises: VaultLocked: locked, never set up, or disabled.
         """
-        opened, data_key = self._get_data_key()
-        return _seal(data_key, _encode(value), self._associated_data(opened, name))
+        _, data_key = self._get_data_key()
+        return _seal(data_key, _encode(value), self._associated_data(name))
 
     def forget(self, name: str) -> None:
         """Read this entry anew: it was changed or deleted here."""
@@ -250,7 +250,7 @@ class Vault:
 
     def _open_entry(self, name: str) -> str | None:
         opened, data_key = self._get_data_key()
-        associated_data = self._associated_data(opened, name)
+        associated_data = self._associated_data(name)
         sealed = self._rows.find_entry(name)
         if sealed is None:
             return None
@@ -272,13 +272,13 @@ class Vault:
             self._opened = _Opened(generation)
         return self._opened, data_key
 
-    def _associated_data(self, opened: _Opened, name: str) -> bytes:
-        if not opened.vault_id:
+    def _associated_data(self, name: str) -> bytes:
+        if not self._vault_id:  # asked for once: it never changes
             row = self._rows.find()
             if row is None:
                 raise VaultLocked("the vault was never set up")
-            opened.vault_id = row.id
-        return _encode(f"{opened.vault_id}\0{name}")
+            self._vault_id = row.id
+        return _encode(f"{self._vault_id}\0{name}")
 
     def _create(self, secret: bytes) -> bytes:
         """Store a new vault and return its data key, or that of whoever was faster."""

@@ -19,7 +19,7 @@ def in_child(work: Callable[[], None]) -> int:
     if pid == 0:
         try:
             work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - told to the parent by the exit status
             os._exit(1)
         os._exit(0)
     return os.waitpid(pid, 0)[1]

@@ -78,6 +78,12 @@ def test_a_key_that_appears_twice_is_refused(raw):
     assert refused.value.code == "duplicate_key"
 
 
+def test_a_body_nested_too_deeply_is_refused():
+    raw = b'{"messages":' + b"[" * 600 + b"]" * 600 + b"}"
+    with pytest.raises(InvalidRequest):
+        dialect.parse_object(raw)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

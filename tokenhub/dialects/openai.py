@@ -71,7 +71,11 @@ def parse_object(raw: bytes) -> dict[str, Any]:
         raise InvalidRequest("the body must be a JSON object", code="bad_json")
     # orjson keeps the last of two equal keys and says nothing. Every key is followed by `":`, so
     # where that count differs from the re-serialised text's, look closely; it is rare and slow.
-    if raw.count(b'":') != orjson.dumps(body).count(b'":') or _SPACED_COLON.search(raw):
+    try:
+        again = orjson.dumps(body)
+    except TypeError:
+        raise InvalidRequest("the body is nested too deeply", code="bad_json") from None
+    if raw.count(b'":') != again.count(b'":') or _SPACED_COLON.search(raw):
         _refuse_duplicates(raw)
     return body
 

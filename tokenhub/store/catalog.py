@@ -150,6 +150,7 @@ def model_from(row: RowMapping) -> Model:
         capabilities=tuple(orjson.loads(row["capabilities"])),
         tool_name_map=orjson.loads(row["tool_name_map"]),
         gemma4_output=row["gemma4_output"],
+        created_at=row["created_at"],
         revision=row["revision"],
     )
 

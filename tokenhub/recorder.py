@@ -7,6 +7,7 @@ nothing left to compute. Knows nothing of HTTP and never touches the database.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -18,7 +19,16 @@ from tokenhub.journal import END, OPENING, Journal
 TEXT_MAX = 200
 """Characters kept of any text that came from outside, so that a record always fits its room."""
 
+CLIENT_IP_MAX = 64
+"""Addresses are shorter; only an IPv6 zone, which a proxy passes on, can make one this long."""
+
 SKIPS_MAX = 16
+SKIPS_BYTES_MAX = 1024
+"""Of their JSON text, which the record's own JSON may double."""
+
+INTEGER_MAX = 2**63 - 1  # what a database column holds
+
+_CONTROLS = re.compile(r"[\0-\x1f\x7f]")
 
 
 class Recorder:
@@ -50,7 +60,7 @@ class Recorder:
         """
         row = log_row(outcome)
         row[ENDING] = "interrupted"
-        row[COST] = cost_nanousd
+        row[COST] = cost_nanousd and min(cost_nanousd, INTEGER_MAX)
         self._journal.append(OPENING, orjson.dumps([row, []]))
 
     def record(self, outcome: Outcome, *, was_opened: bool = False) -> None:
@@ -102,7 +112,7 @@ def log_row(outcome: Outcome) -> list[Any]:
         outcome.estimated_input_tokens,
         outcome.response_bytes,
         len(outcome.attempts),
-        outcome.client_ip,
+        _clip(outcome.client_ip, CLIENT_IP_MAX),
         _clip(outcome.client_request_id),
         _skips_text(outcome),
     ]
@@ -166,13 +176,19 @@ def _sum_usage(usages: list[Usage]) -> Usage:
     )
 
 
-def _clip(text: str) -> str:
-    """Text from outside, short enough for the record and free of NUL, which Postgres refuses."""
-    return text[:TEXT_MAX].replace("\0", "\ufffd")
+def _clip(text: str, chars_max: int = TEXT_MAX) -> str:
+    """Text from outside, short enough for the record and free of control characters: Postgres
+    refuses NUL, and in JSON each is six bytes."""
+    text = text[:chars_max]
+    return text if text.isprintable() else _CONTROLS.sub("\ufffd", text)
 
 
 def _skips_text(outcome: Outcome) -> str:
     if not outcome.skips:
         return "{}"
     kept = list(outcome.skips.items())[:SKIPS_MAX]
-    return orjson.dumps({_clip(model_id): reason for model_id, reason in kept}).decode()
+    while True:
+        text = orjson.dumps({_clip(model_id): reason for model_id, reason in kept}).decode()
+        if len(text) <= SKIPS_BYTES_MAX:
+            return text
+        kept.pop()

@@ -179,3 +179,10 @@ def test_reasoning_that_was_counted_beside_the_completion_is_added():
         "completion_tokens_details": {"reasoning_tokens": 4},
     }})  # fmt: skip
     assert found == Usage(10, 10, reasoning_tokens=4)
+
+
+@pytest.mark.parametrize("count", [2**53 - 1, 2**31 + 1, 1e15, -1, "7", None, True])
+def test_a_count_of_tokens_that_cannot_be_is_not_believed(count):
+    usage = dialect.usage_of({"usage": {"prompt_tokens": 3, "completion_tokens": count}})
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens) == (3, 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from tokenhub.board.counters import FIELDS, Counters
@@ -59,10 +59,10 @@ class Board:
 
     # Slots: handed out by the arbiter, which forks one worker at a time.
 
-    def free_slot(self) -> int | None:
-        """A slot that no worker sits in, or None."""
+    def free_slot(self, taken: Collection[int] = ()) -> int | None:
+        """A slot that no worker sits in and that is not `taken` already, or None."""
         for slot in range(self.slots):
-            if not self._words[self._slot_at(slot) + SLOT_PID]:
+            if slot not in taken and not self._words[self._slot_at(slot) + SLOT_PID]:
                 return slot
         return None
 
@@ -109,6 +109,12 @@ class Board:
             if generation > self._words[self._header + GENERATION]:
                 self._words[self._header + GENERATION] = generation
 
+    def set_back(self, heard: int, generation: int) -> None:
+        """Tell every worker that the catalog is older than `heard`: the database was restored."""
+        with self._memory.lock():
+            if self._words[self._header + GENERATION] == heard:
+                self._words[self._header + GENERATION] = generation
+
     @property
     def reloads(self) -> int:
         """How often a soft reload was asked for (SIGHUP)."""
@@ -128,6 +134,11 @@ class Board:
     def saw_database(self) -> None:
         """The database has just answered."""
         self._words[self._header + DATABASE_SEEN_MS] = monotonic_ms()
+
+    @property
+    def has_seen_database(self) -> bool:
+        """Whether any worker of this host has ever reached the database."""
+        return self._words[self._header + DATABASE_SEEN_MS] > 0
 
     @property
     def database_age_secs(self) -> float:

@@ -67,8 +67,15 @@ class Vitals:
         self._view_epoch = -1
         self._view_until = 0
 
-    def succeed(self, model_id: str, latency_ms: int, slot: int) -> None:
-        """An attempt was answered, `latency_ms` after it began (to the first byte of a stream)."""
+    def succeed(
+        self, model_id: str, latency_ms: int, slot: int, *, age_ms: int | None = None
+    ) -> None:
+        """An attempt was answered.
+
+        Args:
+            latency_ms: how long it took (to the first byte of a stream).
+            age_ms: how long ago it began, if that is more (a stream that has ended).
+        """
         now = self._now_ms()
         row = self._models.row_of(model_id)
         window = self._window(row, slot, now)
@@ -78,7 +85,8 @@ class Vitals:
         self._words[shared + LAST_SUCCESS_AT] = now
         was_ill = self._words[shared + FAILURES_IN_A_ROW] or self._words[shared + COOLDOWN_UNTIL]
         # An answer to a question older than the failure says nothing about the time since.
-        if was_ill and self._words[shared + LAST_FAILURE_AT] <= now - latency_ms:
+        began_at = now - (latency_ms if age_ms is None else age_ms)
+        if was_ill and self._words[shared + LAST_FAILURE_AT] <= began_at:
             with self._memory.lock():
                 self._store(shared, after_success(self._load(shared)))
 

@@ -19,6 +19,8 @@ from tokenhub.pricing import estimate_input_tokens
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 CHOICES_MAX = 128
+TOKENS_MAX = 2**31
+"""No answer has more; what claims to is nonsense, and its cost would not fit 64 bits."""
 UNREAD_BYTES_MAX = 32 << 10
 """How much of a stream is set aside unread; a thousand streams at once must fit in memory."""
 
@@ -227,7 +229,8 @@ def _check_messages(messages: Any) -> None:
     for number, message in enumerate(messages):
         if not isinstance(message, dict):
             raise InvalidRequest("a message must be an object", param=f"messages[{number}]")
-        if message.get("role") not in ROLES:
+        role = message.get("role")
+        if not isinstance(role, str) or role not in ROLES:
             raise InvalidRequest("unknown role", param=f"messages[{number}].role")
         content = message.get("content")
         if content is not None and not isinstance(content, str | list):
@@ -253,7 +256,9 @@ def _positive(body: Mapping[str, Any], key: str, high: int) -> int | None:
 
 def _count(usage: Any, key: str) -> int:
     value = usage.get(key) if isinstance(usage, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    if not 0 <= value <= TOKENS_MAX:
         return 0
     return int(value)
 

@@ -35,11 +35,11 @@ from tokenhub.errors import (
     RequestRefused,
     TokenHubError,
     UpstreamRefused,
-    VaultLocked,
+    VaultError,
 )
 from tokenhub.gateway.gateway import Gateway
 from tokenhub.gateway.relay import Relay
-from tokenhub.gateway.verdict import last_word
+from tokenhub.gateway.verdict import find_recovering, last_word, without_key
 from tokenhub.health import RATE_LIMIT_COOLDOWN_SECONDS
 from tokenhub.pricing import cost_of
 from tokenhub.providers.base import Adapter, Answer, Stream, Target
@@ -49,18 +49,14 @@ ATTEMPTS_MAX = 5
 RETRIES_MAX = 2
 RETRY_SECS = 0.1
 
-RETRYABLE = frozenset(
-    {
-        "server_error", "overloaded", "unreachable", "connect_timeout", "connection_closed",
-        "conflict",
-    }
-)  # fmt: skip
-"""Failures that may be gone a moment later, so that the same model is worth another try when no
-other one is left. Not timeouts: the caller has waited long enough."""
-
 CONTEXT_OVERFLOW = "context_overflow"
 
 CLIENT_CLOSED_STATUS = 499  # nginx's word for it; nobody receives it
+INTERNAL_ERROR = "internal_error"
+
+SLOW_CLIENT_SECS = 5.0
+"""A stream that waited longer for its reader than this, and than for its provider, says nothing
+about the provider when it breaks."""
 
 T = TypeVar("T")
 log = logging.getLogger("tokenhub.gateway")
@@ -120,7 +116,11 @@ class Exchange:
             return  # the stream settles itself when it ends
         if error is not None:
             self._note_end(error)
-        self.settle()
+        try:
+            self.settle()
+        finally:
+            if self._relay is not None:
+                self._relay.close()
 
     def serve(self, request: ChatRequest, policy: Policy) -> Answer:
         """Answer a request whole.
@@ -138,7 +138,8 @@ class Exchange:
         answer, candidate, began = self._attempt_all(request, decision, call)
         usage = answer.usage or Usage(request.input_tokens, len(answer.body) // 4, is_estimate=True)
         self._add_worked(_Served(candidate, began, None), usage)
-        self._praise(candidate, self._since(began))
+        took_ms = self._since(began)
+        self._praise(candidate, took_ms, took_ms)
         self.outcome.response_bytes = len(answer.body)
         self._end(self._success_word(), 200)
         return answer
@@ -195,18 +196,22 @@ class Exchange:
         self, relay: Relay, ending: Ending, error: ProviderError | None, served: _Served
     ) -> None:
         """A stream is over: bill what was produced, and record."""
-        error_class = error.error_class if error else ""
+        if self._is_settled:
+            return
+        error_class = error.error_class if error else INTERNAL_ERROR if ending == "cut" else ""
         self._upstream_secs += relay.upstream_secs
-        self._add_worked(served, relay.usage, error_class)
-        if error is not None:
-            self._blame(served.candidate, error)
-        elif ending != "client_closed":
-            self._praise(served.candidate, served.ttft_ms or 0)
-        if ending == "answered":
-            ending = self._success_word()
-        self.outcome.response_bytes = relay.bytes_sent
         self._end(ending, 200, error_class)
-        self.settle()
+        self.outcome.response_bytes = relay.bytes_sent
+        try:
+            self._add_worked(served, relay.usage, error_class)
+            if error is not None:
+                if relay.client_secs < max(SLOW_CLIENT_SECS, relay.upstream_secs):
+                    self._blame(served.candidate, error)
+            elif ending == "answered":
+                self.outcome.ending = self._success_word()
+                self._praise(served.candidate, served.ttft_ms or 0, self._since(served.began))
+        finally:
+            self.settle()
 
     def _decide(self, request: ChatRequest, policy: Policy) -> Decision:
         outcome = self.outcome
@@ -228,28 +233,28 @@ class Exchange:
 
         Raises:
             UpstreamRefused: a provider found the caller at fault; nobody else was asked.
-            AllAttemptsFailed, VaultLocked: nobody answered.
+            AllAttemptsFailed, VaultError: nobody answered.
         """
         failures: list[tuple[Candidate, ProviderError]] = []
-        locked: VaultLocked | None = None
+        locked: VaultError | None = None
         for candidate in self._order(decision, failures):
             try:
                 adapter, target = self._target_of(candidate)
-            except VaultLocked as error:
-                locked = error
+            except VaultError as error:
+                locked = locked or error
                 continue
             began = time.monotonic()
             try:
                 answer = call(adapter, target)
             except ProviderError as error:
-                self._add_failure(candidate, began, error)
-                if error.next_step == "stop":
-                    raise UpstreamRefused(error.status or 400, error.body) from None
+                self._add_failure(candidate, began, error.error_class, error.status)
+                error.body = without_key(error.body, target.api_key)
                 self._blame(candidate, error)
                 failures.append((candidate, error))
-            except BaseException:  # the caller left: the provider was at work all the same
-                usage = Usage(request.input_tokens, 0, is_estimate=True)
-                self._add_worked(_Served(candidate, began, None), usage, "client_closed")
+                if error.next_step == "stop":
+                    raise UpstreamRefused(error.status or 400, error.body) from None
+            except BaseException as error:
+                self._add_broken_off(_Served(candidate, began, None), request, error)
                 raise
             else:
                 self._choose(candidate, decision)
@@ -278,11 +283,11 @@ class Exchange:
                 return
             yield candidate
         for retry in range(RETRIES_MAX):
-            again = [each for each, error in failures if error.error_class in RETRYABLE]
-            if not again or len(failures) >= ATTEMPTS_MAX:
+            again = find_recovering(failures)
+            if again is None or len(failures) >= ATTEMPTS_MAX:
                 return
             gevent.sleep(RETRY_SECS * 2**retry * self._gateway.rng.uniform(0.5, 1.5))
-            yield again[0]
+            yield again
 
     def _target_of(self, candidate: Candidate) -> tuple[Adapter, Target]:
         model = candidate.model
@@ -295,14 +300,14 @@ class Exchange:
         )
         return self._gateway.adapters[provider.type], target
 
-    def _praise(self, candidate: Candidate, latency_ms: int) -> None:
+    def _praise(self, candidate: Candidate, latency_ms: int, age_ms: int) -> None:
         board = self._gateway.board
-        board.vitals.succeed(candidate.model.id, latency_ms, board.slot)
+        board.vitals.succeed(candidate.model.id, latency_ms, board.slot, age_ms=age_ms)
 
     def _blame(self, candidate: Candidate, error: ProviderError) -> None:
         """Count a failure against the model. Rate limits and the like make it rest at once."""
-        if error.error_class == CONTEXT_OVERFLOW:
-            return  # the request was too long for it; that is no fault of the model
+        if error.error_class == CONTEXT_OVERFLOW or error.next_step == "stop":
+            return  # too long for it, or refused in mid-stream: that is no fault of the model
         rest = error.retry_after_seconds
         if error.next_step == "cooldown" and rest is None:
             rest = RATE_LIMIT_COOLDOWN_SECONDS
@@ -318,7 +323,9 @@ class Exchange:
             },
         )
 
-    def _add_failure(self, candidate: Candidate, began: float, error: ProviderError) -> None:
+    def _add_failure(
+        self, candidate: Candidate, began: float, error_class: str, status: int | None = None
+    ) -> None:
         """An attempt that gave nothing and costs nothing."""
         model = candidate.model
         self._add(
@@ -327,12 +334,22 @@ class Exchange:
                 provider_id=model.provider_id,
                 started_ms=round((began - self._began) * 1000),
                 duration_ms=self._since(began),
-                status=error.status,
-                error_class=error.error_class,
+                status=status,
+                error_class=error_class,
             )
         )
 
-    def _add_worked(self, served: _Served, usage: Usage, error_class: str = "") -> None:
+    def _add_broken_off(self, served: _Served, request: ChatRequest, error: BaseException) -> None:
+        """An attempt that ended by no doing of the provider's."""
+        if isinstance(error, Exception):  # a bug of ours is on nobody's bill
+            self._add_failure(served.candidate, served.began, INTERNAL_ERROR)
+        else:  # the caller left: the provider was at work all the same
+            usage = Usage(request.input_tokens, 0, is_estimate=True)
+            self._add_worked(served, usage, "client_closed", None)
+
+    def _add_worked(
+        self, served: _Served, usage: Usage, error_class: str = "", status: int | None = 200
+    ) -> None:
         """An attempt that the provider worked for, to the end or not."""
         model = served.candidate.model
         self._add(
@@ -342,7 +359,7 @@ class Exchange:
                 started_ms=round((served.began - self._began) * 1000),
                 duration_ms=self._since(served.began),
                 ttft_ms=served.ttft_ms,
-                status=200,
+                status=status,
                 error_class=error_class,
                 usage=usage,
                 cost_nanousd=cost_of(model.price, usage),
@@ -357,14 +374,16 @@ class Exchange:
 
     def _note_end(self, error: BaseException) -> None:
         match error:
-            case ClientClosed() | gevent.GreenletExit():
+            case ClientClosed():
                 self._end("client_closed", CLIENT_CLOSED_STATUS)
+            case gevent.GreenletExit():  # the worker is going
+                self._end("interrupted", CLIENT_CLOSED_STATUS)
             case RequestRefused() | UpstreamRefused():
                 self._end("refused", error.status, error.code)
             case TokenHubError():
                 self._end("failed", error.status, error.code)
             case _:
-                self._end("failed", 500, "internal_error")
+                self._end("failed", 500, INTERNAL_ERROR)
 
     def _end(self, ending: Ending, status: int, error_class: str = "") -> None:
         self.outcome.ending = ending

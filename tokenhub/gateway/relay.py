@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Self
+
+import gevent
 
 from tokenhub.dialects import openai as dialect
 from tokenhub.domain import ChatRequest, Ending, Usage
@@ -25,7 +28,8 @@ class Relay:
     seen the end of an answer that a crash could still make us forget.
 
     Args:
-        on_end: called exactly once: answered, cut (with the error) or client_closed.
+        on_end: called exactly once: answered, cut (with the error, unless it is our own),
+            client_closed or interrupted.
     """
 
     def __init__(self, stream: Stream, request: ChatRequest, on_end: OnEnd) -> None:
@@ -34,6 +38,7 @@ class Relay:
         self._on_end = on_end
         self._meter = dialect.StreamMeter(split=events, hide_usage=not request.wants_usage)
         self._is_over = False
+        self._began = time.monotonic()
         self.upstream_secs = 0.0
         self.bytes_sent = 0
 
@@ -44,10 +49,11 @@ class Relay:
         while not self._is_over:
             block = self._read()
             if block:
-                self.bytes_sent += len(block)
                 return block
-        # Read on to the end of the HTTP message, so that the connection can be used again.
-        next(self._stream, None)
+        # Read on to the end of the HTTP message, so that the connection can be used again. What
+        # breaks now, nobody misses.
+        with suppress(ProviderError):
+            next(self._stream, None)
         raise StopIteration
 
     def __length_hint__(self) -> int:
@@ -56,9 +62,16 @@ class Relay:
 
     def close(self) -> None:
         """The caller has gone, or the answer was sent whole."""
-        if not self._is_over:
-            self._finish("client_closed", None)
-        self._stream.close()
+        try:
+            if not self._is_over:
+                self._finish("client_closed", None)
+        finally:
+            self._stream.close()
+
+    @property
+    def client_secs(self) -> float:
+        """How long this stream waited for its reader, and not for its provider."""
+        return time.monotonic() - self._began - self.upstream_secs
 
     @property
     def usage(self) -> Usage:
@@ -71,28 +84,40 @@ class Relay:
         """The next block for the caller; b"" if all of it is hidden."""
         waiting = time.monotonic()
         try:
-            block = next(self._stream, b"")
+            try:
+                block = next(self._stream, b"")
+            finally:  # before the ending is recorded
+                self.upstream_secs += time.monotonic() - waiting
         except ProviderError as error:
             return self._break(error)
-        except BaseException:
-            self._finish("client_closed", None)
+        except BaseException as error:
+            self._finish(_ending_of(error), None)
             raise
-        finally:
-            self.upstream_secs += time.monotonic() - waiting
         visible = self._meter.pass_on(block)
-        if self._stream.is_done:
-            if not block and self._meter.finish_reason is None:
-                return self._break(ProviderError("no end", error_class="stream_cut"))
+        is_done = self._stream.is_done
+        if is_done and not block and self._meter.finish_reason is None:
+            return self._break(ProviderError("no end", error_class="stream_cut"))
+        if is_done and not visible:
+            visible = b"data: [DONE]\n\n"  # a provider that ends without saying so is finished for
+        self.bytes_sent += len(visible)
+        if is_done:
             self._finish("answered", None)
-            # A provider that ends without saying so is finished for.
-            return visible or b"data: [DONE]\n\n"
         return visible
 
     def _break(self, error: ProviderError) -> bytes:
+        event = dialect.error_event(error)
+        self.bytes_sent += len(event)
         self._finish("cut", error)
         self._stream.close()
-        return dialect.error_event(error)
+        return event
 
     def _finish(self, ending: Ending, error: ProviderError | None) -> None:
         self._is_over = True
         self._on_end(self, ending, error)
+
+
+def _ending_of(error: BaseException) -> Ending:
+    """What it means that reading was broken off by something that is no ProviderError."""
+    if isinstance(error, gevent.GreenletExit):
+        return "interrupted"  # the worker is going
+    return "cut" if isinstance(error, Exception) else "client_closed"

@@ -1,12 +1,50 @@
-"""What the caller is told when nobody answered: in our words, never the provider's."""
+"""What failed attempts amount to: whom to ask again, and what the caller is told in the end.
+
+The caller is told in our words, never the provider's.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from tokenhub.domain import Candidate
 from tokenhub.errors import AllAttemptsFailed, ProviderError, RoutingError, UpstreamRefused
 
-_TIMEOUTS = frozenset({"first_byte_timeout", "total_deadline", "connect_timeout", "timeout"})
+_TIMEOUTS = frozenset(
+    {
+        "connect_timeout", "first_byte_timeout", "answer_idle", "stream_idle", "total_deadline",
+        "timeout",
+    }
+)  # fmt: skip
+
+RETRYABLE = frozenset(
+    {
+        "server_error", "overloaded", "unreachable", "connect_timeout", "connection_closed",
+        "conflict",
+    }
+)  # fmt: skip
+"""Failures that may be gone a moment later, so that the same model is worth another try when no
+other one is left. Not timeouts: the caller has waited long enough."""
+
+
+def find_recovering(failures: Sequence[tuple[Candidate, ProviderError]]) -> Candidate | None:
+    """The first candidate whose latest failure may be gone already, if there is one.
+
+    Not one that asked us to wait: a caller waits no longer for a retry than a moment.
+    """
+    latest = {candidate.model.id: (candidate, error) for candidate, error in failures}
+    for candidate, error in latest.values():
+        if error.error_class in RETRYABLE and not error.retry_after_seconds:
+            return candidate
+    return None
+
+
+def without_key(body: bytes, api_key: str | None) -> bytes:
+    """A provider's error body as it may be relayed: none at all if it quotes the key we sent."""
+    if body and api_key and api_key.encode("utf-8", "surrogatepass") in body:
+        return b""
+    return body
 
 
 def last_word(errors: Sequence[ProviderError]) -> RoutingError:
@@ -21,7 +59,7 @@ def last_word(errors: Sequence[ProviderError]) -> RoutingError:
         failed = AllAttemptsFailed(
             "every provider is rate limiting us",
             code="rate_limited",
-            headers={"Retry-After": str(max(1, round(wait)))},
+            headers={"Retry-After": str(max(1, math.ceil(wait)))},
         )
         failed.status, failed.type = 429, "rate_limit_error"
         return failed

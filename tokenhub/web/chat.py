@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from flask import Blueprint, Response
@@ -97,11 +98,16 @@ def _routing_headers(exchange: Exchange) -> Headers:
     outcome = exchange.outcome
     return [
         ("X-Request-Id", outcome.request_id),
-        ("X-Negotiated-Model", outcome.model_id),
-        ("X-TokenHub-Provider", outcome.provider_id),
+        ("X-Negotiated-Model", _header_text(outcome.model_id)),
+        ("X-TokenHub-Provider", _header_text(outcome.provider_id)),
         ("X-TokenHub-Reason", outcome.reason),
         ("X-TokenHub-Attempts", str(exchange.attempt_count)),
     ]
+
+
+def _header_text(text: str) -> str:
+    """An id as a header can carry it: percent-encoded beyond ASCII."""
+    return text if text.isascii() else quote(text, safe="/:@ ")
 
 
 def _may_list_models() -> Snapshot:

@@ -71,7 +71,9 @@ class Stream:
     """Numbered lines with a pause after each; notes how it ended."""
 
     def __init__(self, options: dict[str, str]) -> None:
-        self.lines = self._make(int(options.get("n", 3)), float(options.get("pause", 0)), options)
+        self.left = int(options.get("n", 3))
+        self.knows_its_end = "hint" in options
+        self.lines = self._make(self.left, float(options.get("pause", 0)), options)
 
     def _make(self, n: int, pause: float, options: dict[str, str]) -> Iterator[bytes]:
         try:
@@ -85,7 +87,15 @@ class Stream:
             raise
 
     def __iter__(self) -> Iterator[bytes]:
-        return self.lines
+        return self
+
+    def __next__(self) -> bytes:
+        line = next(self.lines)
+        self.left -= 1
+        return line
+
+    def __length_hint__(self) -> int:
+        return self.left if self.knows_its_end else 1
 
     def close(self) -> None:
         note("stream: close")

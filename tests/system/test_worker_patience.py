@@ -178,6 +178,18 @@ def test_a_pipelined_request_is_not_taken_for_a_leaving_client(fresh_notes):
     assert fresh_notes.notes() == []
 
 
+@pytest.mark.parametrize("end", ["hint=1", "length=7"])
+def test_who_leaves_with_a_complete_answer_is_not_thrown_at(fresh_notes, end):
+    client = fresh_notes.connect()
+    client.send(f"GET /stream?n=1&pause=0.4&{end} HTTP/1.1\r\nHost: hub\r\n\r\n")
+    started = time.monotonic()
+    assert client.answer().body == b"line 0\n"  # though the application is not at its end
+    assert time.monotonic() - started < 0.3
+    client.close()
+    wait_until(lambda: fresh_notes.notes(), 2)
+    assert fresh_notes.notes() == ["stream: close"]
+
+
 def test_clients_that_close_right_after_an_answer_are_never_thrown_at(fresh_notes):
     for _ in range(200):
         client = fresh_notes.connect()

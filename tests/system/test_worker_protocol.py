@@ -125,6 +125,13 @@ def test_a_stream_comes_chunk_by_chunk_in_order(client):
     assert client.get("/echo").status == 200
 
 
+def test_a_stream_that_knows_its_end_has_it_sent_with_the_last_chunk(client):
+    client.send("GET /stream?n=1&pause=0.1&hint=1 HTTP/1.1\r\nHost: hub\r\n\r\n")
+    assert client.more().endswith(b"7\r\nline 0\n\r\n0\r\n\r\n")
+    assert client.answer().body == b"line 0\n"
+    assert client.get("/echo").status == 200
+
+
 def test_an_answer_larger_than_every_buffer_arrives_at_a_slow_client(client):
     client.send("GET /large?mib=8 HTTP/1.1\r\nHost: hub\r\n\r\n")
     time.sleep(0.3)

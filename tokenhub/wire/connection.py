@@ -88,6 +88,7 @@ class Connection:
         self._may_watch = False
         self._client_keeps = False
         self._continue_due = False
+        self._reply: Reply | None = None
         self._body: BodyInput | None = None
         """The body of the request being served, unless it came whole with the head."""
 
@@ -190,7 +191,7 @@ class Connection:
         answer: Any = None
         try:
             try:
-                self._may_watch = True
+                self._reply, self._may_watch = reply, True
                 if self._body is None:
                     self._watch()
                 answer = self._host.wsgi(environ, reply.start)
@@ -234,7 +235,8 @@ class Connection:
         """Called by the event loop: the client has sent something, or its end.
 
         An end of input counts as gone, though the client could be reading still. More input is the
-        next request; a client behind that is not watched any more, as reading it must wait.
+        next request; a client behind that is not watched any more, as reading it must wait. Who
+        leaves with a complete answer has not left early.
         """
         try:
             is_gone = not self._raw.recv(1, PEEK)
@@ -243,7 +245,7 @@ class Connection:
         except OSError:
             is_gone = True
         self._stop_watching()
-        if is_gone:
+        if is_gone and not (self._reply and self._reply.is_complete):
             self._greenlet.throw(ClientClosed())
 
     # Bodies

@@ -123,6 +123,13 @@ class Reply:
         """Whether the client was told that the connection goes on."""
 
     @property
+    def is_complete(self) -> bool:
+        """Whether the client has been sent all of the answer, though the application may go on."""
+        if not self.head_sent or self.ends_with_connection:
+            return False
+        return self._has_ended or not self._has_body or self.sent == self._length
+
+    @property
     def ends_with_connection(self) -> bool:
         """Whether only the end of the connection tells the client that this is all."""
         return self._has_body and self._length is None and not self._is_chunked

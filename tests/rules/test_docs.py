@@ -1,13 +1,17 @@
 """Documentation that a change has made untrue fails here."""
 
+import ast
+import json
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tokenhub.cli import main
 from tokenhub.config import Settings, render_docs, render_env_example, rows, variable_of
+from tokenhub.web.errors import _CODES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -34,6 +38,33 @@ def make_targets() -> set[str]:
 
 def cli_commands() -> set[str]:
     return set(main.commands)
+
+
+def error_codes() -> Iterator[str]:
+    """What callers can be told: of our errors, of HTTP's own, and of the wire's refusals."""
+    yield from (code for status, code in _CODES.items() if status != 415)  # no route looks at types
+    for path in sorted((ROOT / "tokenhub").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.keyword(arg="code", value=ast.Constant(value=str(code))):
+                    yield code
+                case ast.Assign(targets=[ast.Name(id="code")], value=ast.Constant(value=str(code))):
+                    yield code
+                case ast.Call(
+                    func=ast.Name(id="Refusal"), args=[_, _, ast.Constant(value=str(code)), *_]
+                ):
+                    yield code
+
+
+def metric_names() -> Iterator[str]:
+    """As Prometheus shows them: counters end in `_total`."""
+    tree = ast.parse((ROOT / "tokenhub" / "telemetry.py").read_text())
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=kind), args=[ast.Constant(value=str(name)), *_]) if (
+                kind.endswith("MetricFamily")
+            ):
+                yield f"{name}_total" if kind.startswith("Counter") else name
 
 
 def test_the_generated_files_are_what_the_settings_say():
@@ -87,6 +118,39 @@ def test_every_page_is_reached_from_the_index():
 def test_every_server_command_is_described_for_operators():
     text = (DOCS / "operations.md").read_text()
     assert {name for name in cli_commands() if f"-m tokenhub {name}" not in text} == set()
+
+
+def test_every_endpoint_is_in_a_table_of_the_api_page():
+    described = json.loads((DOCS / "openapi.json").read_text())["paths"]  # tested against the app
+    endpoints = {f"{method.upper()} {path}" for path in described for method in described[path]}
+    rows = re.findall(r"^\| `([A-Z]+ /[^`]*)` \|", (DOCS / "api.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(endpoints)
+
+
+def test_every_error_code_is_explained_to_callers():
+    codes = set(error_codes())
+    assert {"model_not_found", "vault_locked", "uri_too_long", "method_not_allowed"} <= codes
+    table = (DOCS / "api.md").read_text().partition("## Errors")[2].partition("\n## ")[0]
+    explained = {
+        code
+        for row in re.findall(r"^\| \d{3}[^|]*\|([^|]*)\|", table, re.MULTILINE)
+        for code in re.findall(r"`(\w+)`", row)
+    }
+    assert explained == codes
+
+
+def test_the_api_description_knows_no_other_error_codes():
+    text = (DOCS / "openapi.json").read_text()
+    lists = re.findall(r'"code": {\s*"enum": (\[[^]]*\])', text)
+    assert len(lists) > 10
+    assert {code for each in lists for code in json.loads(each)} <= set(error_codes())
+
+
+def test_every_metric_is_explained_to_operators():
+    names = set(metric_names())
+    assert "tokenhub_requests_total" in names
+    text = (DOCS / "operations.md").read_text()
+    assert set(re.findall(r"^\| `(tokenhub_\w+)` \|", text, re.MULTILINE)) == names
 
 
 def test_make_help_lists_every_target():

@@ -1,11 +1,13 @@
-"""What machines ask: is it alive, should it get traffic, how is it going."""
+"""What machines ask: is it alive, should it get traffic, how is it going, what can it do."""
 
 from __future__ import annotations
 
 import hmac
+from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, current_app, request
+from flask.blueprints import BlueprintSetupState
 from prometheus_client import CollectorRegistry
 from prometheus_flask_exporter import PrometheusMetrics
 
@@ -19,6 +21,15 @@ from tokenhub.web.answers import answer
 blueprint = Blueprint("probes", __name__)
 
 EXPORTER = "tokenhub.metrics"
+
+DESCRIPTION = "tokenhub.openapi"
+DESCRIPTION_FILE = Path(__file__).parents[2] / "docs" / "openapi.json"
+
+
+@blueprint.record
+def read_description(state: BlueprintSetupState) -> None:
+    """Read it when the app is built: a new version starts new workers."""
+    state.app.extensions[DESCRIPTION] = DESCRIPTION_FILE.read_bytes()
 
 
 @blueprint.get("/healthz")
@@ -50,6 +61,14 @@ def metrics() -> Response:
         _require_token(hub)
     body, content_type = _exporter(hub).generate_metrics(request.headers.get("Accept"))
     return Response(body, 200, content_type=content_type)
+
+
+@blueprint.get("/openapi.json")
+def description() -> Response:
+    """Every endpoint, as OpenAPI 3.1; no secret, so it needs no token."""
+    response = Response(current_app.extensions[DESCRIPTION], 200, content_type="application/json")
+    response.headers["Cache-Control"] = "no-cache"
+    return response
 
 
 def _reasons(hub: Services) -> list[str]:

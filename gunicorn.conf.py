@@ -43,6 +43,8 @@ def on_starting(server: Any) -> None:
         sys.stderr.write(f"tokenhub cannot start: {error}\n")
         sys.exit(1)
     shared = host.prepared
+    if not _may_start():
+        sys.exit(1)
 
     # Neither is an official hook of gunicorn; the version is pinned and tests watch over them.
     server.handle_hup = shared.board.ask_reload
@@ -60,7 +62,9 @@ def on_starting(server: Any) -> None:
 
 def pre_fork(server: Any, worker: Any) -> None:
     """Choose the new worker's slot; the arbiter forks one worker at a time."""
-    worker.slot = _shared().board.free_slot()
+    # From the arbiter's own books: a worker forked a moment ago may not have sat down yet.
+    taken = {each.slot for each in server.WORKERS.values()}
+    worker.slot = _shared().board.free_slot(taken)
     if worker.slot is None:
         server.log.error("no free slot for a worker")
 
@@ -80,6 +84,15 @@ def post_worker_init(worker: Any) -> None:
 def child_exit(server: Any, worker: Any) -> None:
     """A worker is gone, however it went."""
     _shared().board.clear_slot_of(worker.pid)
+
+
+def _may_start() -> bool:
+    """Ask the preflight, in a process of its own; it says by itself what is wrong."""
+    command = [sys.executable, "-m", "tokenhub.preflight"]
+    pid = os.posix_spawn(sys.executable, command, os.environ)
+    # Not gevent's waitpid, nor its subprocess: they would have its loop reap our workers later on.
+    _, status = monkey.get_original("os", "waitpid")(pid, 0)
+    return status == 0
 
 
 def _shared() -> host.Host:

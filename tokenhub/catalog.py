@@ -3,7 +3,7 @@
 The request path reads one immutable `Snapshot`. A change is a transaction that also moves the
 catalog's generation; the board carries the new number to the other workers of this host, the
 leader's poll carries it to other hosts, and each worker catches up, once, before it serves its next
-request. Secrets are never in a Snapshot.
+request, or soon when there is none. Secrets are never in a Snapshot.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
-from gevent.lock import RLock
+import gevent
 from sqlalchemy import Connection
 
 from tokenhub import store
@@ -27,6 +27,9 @@ from tokenhub.errors import Unavailable
 
 REFRESH_SECS = 0.25
 """How long a request waits for the Snapshot to catch up before keys fail closed."""
+
+LOAD_SECS = 10.0
+"""How long loading may take, whether or not anybody still waits for it."""
 
 CHANGES_MAX = 500
 """Past this many changes everything is loaded anew; it is cheaper."""
@@ -44,6 +47,7 @@ class Snapshot:
         routable: enabled models of usable providers, by id; sorted.
         usable: ids of enabled providers that we have an adapter for.
         sealed: the vault's entries as they are stored, useless without the vault's key.
+        saved_defaults: those saved through the API, if any; then `defaults` are the same.
     """
 
     version: int
@@ -54,6 +58,7 @@ class Snapshot:
     routable: tuple[Model, ...] = ()
     usable: frozenset[str] = frozenset()
     sealed: Mapping[str, bytes] = field(default_factory=dict)
+    saved_defaults: RoutingDefaults | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ class Catalog:
         self._adapter_types = frozenset(adapter_types)
         self._with_demo = with_demo
         self._on_vault_change = on_vault_change
-        self._refreshing = RLock()
+        self._loading: gevent.Greenlet[..., None] | None = None
         self._failed_at = float("-inf")
         self._snapshot = self._load_all()
 
@@ -125,8 +130,9 @@ class Catalog:
             Unavailable: there is a newer catalog and the database did not hand it over in time; to
                 serve an older one could serve a key that was just revoked.
         """
-        if self._board.generation > self._snapshot.version:
-            self._catch_up()
+        heard = self._board.generation
+        if heard != self._snapshot.version:
+            self._catch_up(heard)
         return self._snapshot
 
     def latest(self) -> Snapshot:
@@ -136,7 +142,8 @@ class Catalog:
     def set_defaults(self, defaults: RoutingDefaults) -> None:
         """Routing defaults from re-read settings; saved ones still win."""
         self._defaults = defaults
-        self._show(self._load_all())
+        saved = self._snapshot.saved_defaults
+        self._snapshot = replace(self._snapshot, defaults=saved or defaults)
 
     def apply(self, change: Change, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction with its change-log row and its audit row.
@@ -174,9 +181,21 @@ class Catalog:
         Raises:
             DatabaseAway: nobody was told anything.
         """
+        heard = self._board.generation
         generation = self._database.read(store.load_generation, timeout_secs=2.0)
         self._board.saw_database()
-        if generation > self._board.generation:
+        self._tell(heard, generation)
+
+    def _tell(self, heard: int, generation: int) -> None:
+        """Tell the host how far the database is.
+
+        Args:
+            heard: the board's generation before the database was asked, which had it then.
+        """
+        if generation < heard:
+            log.error("catalog went back", extra={"heard": heard, "generation": generation})
+            self._board.set_back(heard, generation)
+        else:
             self._board.advance(generation)
 
     def _show(self, snapshot: Snapshot) -> None:
@@ -186,36 +205,49 @@ class Catalog:
         if is_vault_changed:
             self._on_vault_change()
 
-    def _catch_up(self) -> None:
-        """Load what changed. One greenlet does it; the others wait for that one, and share its
-        failure instead of trying one after another."""
-        with self._refreshing:
-            if self._board.generation <= self._snapshot.version:
-                return
-            if time.monotonic() - self._failed_at > REFRESH_SECS:
-                try:
-                    self._show(self._load_changes())
-                except DatabaseAway:
-                    self._failed_at = time.monotonic()
-                    log.warning("catalog is behind", extra={"version": self._snapshot.version})
-                else:
-                    return
-        raise Unavailable(
-            "the gateway's catalog is being refreshed",
-            code="catalog_stale",
-            headers={"Retry-After": "1"},
-        )
+    def _catch_up(self, wanted: int) -> None:
+        """Wait until the Snapshot shows `wanted`. One greenlet loads, for all who wait and also
+        when nobody does any more; all share its failure instead of trying one after another."""
+        deadline = time.monotonic() + REFRESH_SECS
+        while self._is_behind(wanted):
+            now = time.monotonic()
+            if now >= deadline or now - self._failed_at < REFRESH_SECS:
+                raise Unavailable(
+                    "the gateway's catalog is being refreshed",
+                    code="catalog_stale",
+                    headers={"Retry-After": "1"},
+                )
+            if self._loading is None:
+                self._loading = gevent.spawn(self._load)
+            self._loading.join(deadline - now)
+
+    def _is_behind(self, wanted: int) -> bool:
+        shown, heard = self._snapshot.version, self._board.generation
+        # Ahead of the board: the database was set back, and its numbers begin again.
+        return shown > heard or shown < min(wanted, heard)
+
+    def _load(self) -> None:
+        try:
+            self._show(self._load_changes())
+        except DatabaseAway:
+            self._failed_at = time.monotonic()
+            log.warning("catalog is behind", extra={"version": self._snapshot.version})
+        except Exception:  # whoever waits is refused, and the next one tries again
+            self._failed_at = time.monotonic()
+            log.exception("catalog cannot be loaded")
+        finally:
+            self._loading = None
 
     def _load_all(self) -> Snapshot:
-        loaded = self._database.read(store.load_all, timeout_secs=10.0)
+        heard = self._board.generation
+        loaded = self._database.read(store.load_all, timeout_secs=LOAD_SECS)
         self._board.saw_database()
+        self._tell(heard, loaded.generation)
         parts = _Parts(loaded.providers, loaded.models, loaded.keys, loaded.routing, loaded.sealed)
-        snapshot = self._assemble(loaded.generation, parts)
-        self._board.advance(snapshot.version)
-        return snapshot
+        return self._assemble(loaded.generation, parts)
 
     def _load_changes(self) -> Snapshot:
-        old = self._snapshot
+        old, heard = self._snapshot, self._board.generation
 
         def work(connection: Connection) -> tuple[list[store.Change], _Parts]:
             changes = store.changes_since(connection, old.version)
@@ -229,10 +261,11 @@ class Catalog:
             parts.routing = store.find_routing(connection)
             return changes, parts
 
-        changes, parts = self._database.read(work, timeout_secs=REFRESH_SECS)
+        changes, parts = self._database.read(work, timeout_secs=LOAD_SECS)
         version = max([old.version, *(change.version for change in changes)])
-        if len(changes) > CHANGES_MAX or version < self._board.generation:
-            return self._load_all()  # too many, or the log was pruned under us
+        if len(changes) > CHANGES_MAX or not old.version < heard <= version:
+            return self._load_all()  # too many, or the log was pruned under us, or set back
+        self._board.advance(version)
         return self._assemble(version, parts)
 
     def _assemble(self, version: int, parts: _Parts) -> Snapshot:
@@ -262,6 +295,7 @@ class Catalog:
             routable=tuple(routable),
             usable=usable,
             sealed=MappingProxyType(parts.sealed),
+            saved_defaults=parts.routing,
         )
 
 

@@ -26,7 +26,8 @@ class Address(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
 
 def _text(text: str) -> str:
@@ -34,7 +35,10 @@ def _text(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # there is no such user
+        raise ValueError(str(error)) from error
 
 
 def _bool(text: str) -> bool:
@@ -76,8 +80,8 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 
 def _address(text: str) -> Address:
-    host, _, port = text.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
+    host, found, port = text.rpartition(":")
+    if not found or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
         raise ValueError("must be host:port, or :port for every interface")
     return Address(host.strip("[]"), int(port))
 
@@ -89,16 +93,19 @@ def _networks(text: str) -> tuple[Network, ...]:
 def _dsn(text: str) -> str:
     """Accept an SQLAlchemy URL, `postgres://`, and the original's `file:…` or plain path."""
     if text.startswith("sqlite:///"):
-        return text
+        return f"sqlite:///{_database_file(text.removeprefix('sqlite:///'))}"
     scheme, found, rest = text.partition("://")
     if found:
         if scheme.partition("+")[0] not in ("postgresql", "postgres"):
             raise ValueError("must be a file path, sqlite:///path or postgresql://…")
         return f"postgresql+psycopg://{rest}"
-    path = text.removeprefix("file:").partition("?")[0]
-    if not path or path == ":memory:":
+    return f"sqlite:///{_path(_database_file(text.removeprefix('file:').partition('?')[0]))}"
+
+
+def _database_file(path: str) -> str:
+    if path.partition("?")[0] in ("", ":memory:"):
         raise ValueError("an in-memory database cannot be shared between workers")
-    return f"sqlite:///{Path(path).expanduser()}"
+    return path
 
 
 @dataclass(frozen=True)
@@ -262,7 +269,7 @@ class Settings:
             ConfigError: naming every bad value at once.
         """
         problems: list[str] = []
-        environ = {**environ, **_env_file(environ, problems)}
+        environ = _with_env_file(environ, problems)
         values: dict[str, Any] = {}
         for name, row in rows().items():
             variable = variable_of(name)
@@ -299,27 +306,40 @@ def _unset(name: str) -> Any:
 
 
 def _value(environ: Mapping[str, str], variable: str) -> str:
-    file = environ.get(f"{variable}_FILE", "")
     # TOKENHUB_ENV_FILE and TOKENHUB_CREDENTIALS_FILE are settings of their own.
-    if file and not environ.get(variable):
-        return Path(file).expanduser().read_text().strip()
-    return environ.get(variable, "").strip()
+    given, file = environ.get(variable, "").strip(), environ.get(f"{variable}_FILE", "").strip()
+    return given or (_path(file).read_text().strip() if file else "")
 
 
-def _env_file(environ: Mapping[str, str], problems: list[str]) -> dict[str, str]:
-    """KEY=VALUE lines of the env file; a file that was named must exist."""
-    named = environ.get("TOKENHUB_ENV_FILE", "")
-    data_dir = environ.get("TOKENHUB_DATA_DIR") or rows()["data_dir"].default
-    path = _path(named) if named else _path(data_dir) / "settings.env"
+def _with_env_file(environ: Mapping[str, str], problems: list[str]) -> Mapping[str, str]:
+    """The environment with the lines of the env file in it; a file that was named must exist."""
+    named = ""
     try:
+        named = _value(environ, "TOKENHUB_ENV_FILE")
+        data_dir = _value(environ, "TOKENHUB_DATA_DIR") or rows()["data_dir"].default
+        path = _path(named) if named else _path(data_dir) / "settings.env"
         lines = path.read_text().splitlines()
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         if named:
-            problems.append(f"TOKENHUB_ENV_FILE={named!r}: no such file")
-        return {}
-    except OSError as error:
-        problems.append(f"{path}: {error.strerror}")
-        return {}
+            problems.append(f"TOKENHUB_ENV_FILE: {error.strerror}: {error.filename!r}")
+        return environ
+    except (OSError, ValueError) as error:
+        problems.append(f"the env file cannot be read: {error}")
+        return environ
+    pairs = _pairs(path, lines, problems)
+    # X or X_FILE in the file wins over both in the environment.
+    beaten = {_setting_of(key) for key in pairs}
+    kept = {key: value for key, value in environ.items() if _setting_of(key) not in beaten}
+    return {**kept, **pairs}
+
+
+def _setting_of(key: str) -> str:
+    """The variable that X or X_FILE gives."""
+    is_own = key in {variable_of(name) for name in rows()}
+    return key if is_own else key.removesuffix("_FILE")
+
+
+def _pairs(path: Path, lines: list[str], problems: list[str]) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         key, found, value = line.strip().partition("=")
@@ -328,8 +348,13 @@ def _env_file(environ: Mapping[str, str], problems: list[str]) -> dict[str, str]
         if not found or not key.startswith(PREFIX):
             problems.append(f"{path}:{number}: not a TOKENHUB_…=VALUE line")
             continue
-        pairs[key.strip()] = value.strip().strip("\"'")
+        pairs[key.strip()] = _unquoted(value.strip())
     return pairs
+
+
+def _unquoted(value: str) -> str:
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+    return value[1:-1] if is_quoted else value
 
 
 def render_env_example() -> str:

@@ -23,7 +23,7 @@ class CredentialsFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, int, int] | None = None
         self._keys: dict[str, str] = {}
 
     def find_key(self, provider_id: str) -> str | None:
@@ -32,7 +32,8 @@ class CredentialsFile:
             found = self._path.stat()
         except OSError:
             return None
-        version = (found.st_mtime_ns, found.st_size)
+        # The time of its last change in any respect: a chmod leaves the content's time as it is.
+        version = (found.st_ino, found.st_ctime_ns, found.st_size)
         if version != self._seen:
             self._seen = version
             self._keys = self._read(found.st_mode)
@@ -44,7 +45,8 @@ class CredentialsFile:
             return {}
         try:
             listed = json.loads(self._path.read_text())["providers"]
-            return {each["id"]: each["api_key"] for each in listed if each.get("api_key")}
+            keys = {each["id"]: each.get("api_key") for each in listed}
+            return {name: key for name, key in keys.items() if key and isinstance(key, str)}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             log.warning("credentials file ignored: not valid", extra={"path": str(self._path)})
             return {}

@@ -19,9 +19,9 @@ from tokenhub.board.board import unix_ms
 from tokenhub.catalog import Catalog
 from tokenhub.config import Settings
 from tokenhub.credentials import CredentialsFile
-from tokenhub.db import Database, DatabaseAway, check_head
+from tokenhub.db import Database, DatabaseAway, open_at_head
 from tokenhub.domain import NANOS_PER_USD, Mode, Provider, RoutingDefaults, VaultRow
-from tokenhub.errors import ConfigError
+from tokenhub.errors import ConfigError, VaultError
 from tokenhub.gateway import Gateway
 from tokenhub.host import Host
 from tokenhub.ingest import Ingester
@@ -120,12 +120,12 @@ def create_app(
         reload_settings: reads the settings again, for SIGHUP.
 
     Raises:
-        ConfigError: also when the database is not at head.
+        ConfigError: also when the database is not at head, or is none.
+        DatabaseAway: it cannot be reached now.
     """
     configure_logging(settings.log_level)
     shared = shared or host.prepare(settings)
-    database = Database(settings.db_dsn)
-    check_head(database)
+    database = open_at_head(settings.db_dsn)
     app = Hub(__name__, static_folder=None, template_folder=str(_root() / "templates"))
     blocking = ThreadPool(2)
     journal = Journal(
@@ -133,7 +133,8 @@ def create_app(
         f"{os.getpid()}-{time.time_ns():x}",
         shared.board.next_segment,
         bytes_max=settings.journal_max_mb << 20,
-        run_blocking=blocking.apply,
+        # Not behind bcrypt and Argon2, or they would decide how much a power loss may cost.
+        run_blocking=ThreadPool(1).apply,
     )
     app.services = _services(settings, shared, database, journal, blocking)
     app.background = _background(app.services, shared, journal, reload_settings)
@@ -165,8 +166,9 @@ def _services(
         with_demo=settings.demo,
         on_vault_change=secrets_vault.drop_cache,
     )
-    if settings.vault_enabled and settings.vault_password and secrets_vault.is_locked:
-        secrets_vault.open_at_start(settings.vault_password)
+    # At the host's first start alone: whoever locks it later means it, whatever worker comes next.
+    if settings.vault_enabled and settings.vault_password and not shared.secret_memory.generation:
+        _open_vault(secrets_vault, settings.vault_password)
     recorder = Recorder(journal=journal, board=board)
     upstream = Upstream(settings.max_response_mb << 20)
     gateway = Gateway(
@@ -192,6 +194,13 @@ def _services(
         gateway=gateway,
         run_blocking=blocking.apply,
     )
+
+
+def _open_vault(found: Vault, password: str) -> None:
+    try:
+        found.open_at_start(password)
+    except VaultError as error:  # what needs no secret is served all the same
+        log.error("vault stays locked", extra={"reason": error.code})
 
 
 def routing_defaults(settings: Settings) -> RoutingDefaults:
@@ -266,6 +275,7 @@ def _background(
 
     return Background(
         journal=journal,
+        catalog=catalog,
         leader=leader,
         board=services.board,
         on_reload=on_reload,

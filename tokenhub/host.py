@@ -21,9 +21,11 @@ class Host:
     """The shared parts of one host.
 
     Args:
+        settings: as they were at the start: all workers of a host use the same.
         locks: descriptors that keep other gateways out; open as long as anybody lives.
     """
 
+    settings: Settings
     host_id: str
     board: Board
     secret_memory: SecretMemory
@@ -52,13 +54,17 @@ def prepare(settings: Settings) -> Host:
     data_dir.prepare(settings.data_dir)
     locks = [data_dir.lock(settings.data_dir / "gateway.lock", str(settings.data_dir))]
     if settings.db_dsn.startswith("sqlite:///"):
-        file = Path(settings.db_dsn.removeprefix("sqlite:///"))
+        named = settings.db_dsn.removeprefix("sqlite:///").partition("?")[0]
+        file = Path(named).resolve()  # by whatever name it is known
         locks.append(data_dir.lock(file.with_name(file.name + ".lock"), str(file)))
+    first_segment = journal.first_segment_number(journal_directory(settings))
+    journal.remove_unfinished(journal_directory(settings))
     board = Board(
         slots=2 * worker_count(settings),
-        first_segment=journal.first_segment_number(journal_directory(settings)),
+        first_segment=first_segment,
     )
     return Host(
+        settings=settings,
         host_id=data_dir.host_id(settings.data_dir),
         board=board,
         secret_memory=SecretMemory(lock=board.lock),

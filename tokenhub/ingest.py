@@ -3,12 +3,15 @@
 One ingester runs on a host at a time (the leader's). A batch moves the read position of each
 segment in the same transaction as the rows it wrote, so a crash anywhere repeats nothing and skips
 nothing. An opening that no end will ever follow, because its writer is dead, becomes an
-`interrupted` row. Whatever fails, the next step starts again from what the database says.
+`interrupted` row. Whatever fails, the next step starts again from what the database says. A record
+that the database will never take is set aside in a file, so that it does not keep the others out.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import struct
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection
+from sqlalchemy.exc import DataError, IntegrityError
 
 from tokenhub import journal, recorder, store
 from tokenhub.board import Board
@@ -26,6 +30,16 @@ from tokenhub.journal import Record, SegmentFile
 BUCKET_MS = 10_000
 ROWS_MAX = 2000
 """Records in one transaction."""
+
+SET_ASIDE = "refused.jsonl"
+"""Where records are kept that do not fit into the database, beside the segments."""
+
+# What is wrong with the data rather than with the database: a row that breaks a constraint, and
+# values that SQL or a driver cannot express. Anything else is worth waiting for.
+_REFUSED = (IntegrityError, DataError, ValueError, TypeError, OverflowError, struct.error)
+
+_UNREADABLE = (ValueError, TypeError, LookupError)
+_ROW_WIDTH, _ATTEMPT_WIDTH = len(store.LOG_COLUMNS), len(store.ATTEMPT_COLUMNS)
 
 log = logging.getLogger("tokenhub.ingest")
 
@@ -42,17 +56,30 @@ class Opening:
 
 @dataclass
 class _Step:
-    """What one step found; it becomes the truth only when the transaction has committed."""
+    """What one step found; it becomes the truth only when the transaction has committed.
 
+    Args:
+        room: how many more records and interrupted requests it may take.
+        taken: those it took, as they would be set aside.
+    """
+
+    room: int
     positions: dict[int, tuple[int, int]] = field(default_factory=dict)
     logs: list[tuple[Any, ...]] = field(default_factory=list)
     attempts: list[tuple[Any, ...]] = field(default_factory=list)
     opened: dict[str, Opening] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
     buckets: dict[tuple[Any, ...], list[int]] = field(default_factory=dict)
-    records: int = 0
+    taken: list[tuple[int, int, bytes]] = field(default_factory=list)
+    damaged: list[tuple[int, int, bytes]] = field(default_factory=list)
     finished: list[SegmentFile] = field(default_factory=list)
     living: set[str] = field(default_factory=set)
+
+    def drop_rows(self) -> None:
+        """Keep only that it was read."""
+        self.damaged = self.taken
+        for rows in (self.logs, self.attempts, self.opened, self.buckets):
+            rows.clear()
 
 
 class Ingester:
@@ -78,12 +105,28 @@ class Ingester:
         Raises:
             DatabaseAway: nothing is lost; call again later.
         """
+        room = ROWS_MAX
+        while True:
+            try:
+                return self._step(room)
+            except _REFUSED as error:
+                # One of them cannot be written: go on without it as soon as it stands alone.
+                log.warning("batch refused", extra={"records": room, "error": type(error).__name__})
+                if room == 1:
+                    raise
+                room //= 2
+
+    def _step(self, room: int) -> int:
         if self._positions is None:
             self._positions, self._open = self._load()
-        step = _Step()
+        step = _Step(room)
         for segment in journal.list_segments(self._directory):
-            # Sealed so far as read() below sees it: asked before reading, so that nothing can be
-            # appended between the last read and the verdict.
+            # A writer fills its segments in their order. The later ones wait until all of an
+            # earlier one was read: what ended there may have begun in what was not read here.
+            if segment.writer in step.living:
+                continue
+            # Asked before reading, so that nothing can be appended between the last read and the
+            # verdict.
             is_complete = _is_complete(segment)
             if self._read(segment, step, self._positions.get(segment.number, 0)) and is_complete:
                 step.finished.append(segment)
@@ -91,12 +134,12 @@ class Ingester:
                 step.living.add(segment.writer)
         self._settle_dead_writers(step)
         try:
-            self._commit(step, self._positions)
+            self._commit_or_set_aside(step, self._positions)
         except BaseException:
             # Perhaps it was committed and perhaps not: the database knows.
             self._positions = None
             raise
-        return step.records
+        return len(step.taken)
 
     def _load(self) -> tuple[dict[int, int], dict[str, Opening]]:
         def work(connection: Connection) -> tuple[dict[int, int], dict[str, Opening]]:
@@ -104,18 +147,26 @@ class Ingester:
             positions = store.load_positions(connection, self._host_id)
             return positions, {row[0]: Opening(*row[1:]) for row in openings}
 
-        return self._database.read(work)
+        positions, openings = self._database.read(work)
+        # Left by a leader that died between removing a segment and forgetting its position. Looked
+        # for twice: a listing may miss a file that is being renamed, but not the same one again.
+        left = set(positions)
+        for _ in range(2):
+            left -= {each.number for each in journal.list_segments(self._directory)}
+        self._forget(positions, left)
+        return positions, openings
 
     def _read(self, segment: SegmentFile, step: _Step, start: int) -> bool:
         """Take what is new in a segment; returns whether its end was reached."""
         position = start
-        while step.records < ROWS_MAX:
+        while step.room:
             try:
-                records, after = journal.read(segment.path, position)
+                records, after = journal.read(segment.path, position, records_max=step.room)
             except FileNotFoundError:  # sealed since it was listed: found again next time
                 return False
             if not records:
                 return True
+            step.room -= len(records)
             for record in records:
                 self._take(record, segment, step)
             position = after
@@ -123,9 +174,13 @@ class Ingester:
         return False
 
     def _take(self, record: Record, segment: SegmentFile, step: _Step) -> None:
-        step.records += 1
         identity = (self._host_id, segment.number, record.position)
-        row, attempts, *was_opened = orjson.loads(record.payload)
+        step.taken.append((segment.number, record.position, record.payload))
+        try:
+            row, attempts, *was_opened = _parse(record.payload)
+        except _UNREADABLE:
+            step.damaged.append(step.taken[-1])
+            return
         request_id = row[0]
         if record.kind == journal.OPENING:
             step.opened[request_id] = Opening(
@@ -151,13 +206,19 @@ class Ingester:
         gone = {opening.writer for opening in waiting.values()} - step.living
         confirmed, self._suspects = gone & self._suspects, gone
         for request_id, opening in waiting.items():
-            if opening.writer not in confirmed:
+            if opening.writer not in confirmed or not step.room:
                 continue
-            row, _ = orjson.loads(opening.payload)
-            step.logs.append((self._host_id, opening.segment, opening.position, *row))
-            self._add_to_bucket(row, step)
+            step.room -= 1
+            step.taken.append((opening.segment, opening.position, opening.payload))
             if step.opened.pop(request_id, None) is None:
                 step.ended.append(request_id)
+            try:
+                row = _parse(opening.payload)[0]
+            except _UNREADABLE:  # opened by another version
+                step.damaged.append(step.taken[-1])
+                continue
+            step.logs.append((self._host_id, opening.segment, opening.position, *row))
+            self._add_to_bucket(row, step)
             log.warning("request was interrupted", extra={"request_id": request_id})
 
     def _add_to_bucket(self, row: list[Any], step: _Step) -> None:
@@ -187,9 +248,20 @@ class Ingester:
         sums[7] += ttft_ms is not None
         sums[len(store.BUCKET_SUMS) + bisect_left(LATENCY_EDGES_MS, latency_ms)] += 1
 
+    def _commit_or_set_aside(self, step: _Step, positions: dict[int, int]) -> None:
+        try:
+            self._commit(step, positions)
+        except _REFUSED as error:
+            if len(step.taken) != 1:
+                raise
+            log.warning("record refused", extra={"error": type(error).__name__})
+            step.drop_rows()
+            self._commit(step, positions)
+
     def _commit(self, step: _Step, positions: dict[int, int]) -> None:
         """Write a batch; then what is wholly in the database may leave the disk."""
-        if step.positions or step.logs or step.ended:
+        self._set_aside(step.damaged)
+        if step.taken:
             batch = self._batch_of(step)
             self._database.write(
                 lambda connection: store.ingest(connection, batch), timeout_secs=30
@@ -199,14 +271,36 @@ class Ingester:
             self._open.update(step.opened)
             for request_id in step.ended:
                 self._open.pop(request_id, None)
-        if step.finished:
-            for segment in step.finished:
-                segment.path.unlink(missing_ok=True)
-                positions.pop(segment.number, None)
-            numbers = [segment.number for segment in step.finished]
+        for segment in step.finished:
+            segment.path.unlink(missing_ok=True)
+        self._forget(positions, {segment.number for segment in step.finished})
+
+    def _forget(self, positions: dict[int, int], segments: set[int]) -> None:
+        """Drop the positions of segments that are not on the disk any more."""
+        for number in segments:
+            positions.pop(number, None)
+        if segments:
+            numbers = list(segments)
             self._database.write(
                 lambda connection: store.forget_positions(connection, self._host_id, numbers)
             )
+
+    def _set_aside(self, records: list[tuple[int, int, bytes]]) -> None:
+        """Keep records on disk before their position moves on: twice perhaps, but never lost."""
+        if not records:
+            return
+        lines = [
+            orjson.dumps({"segment": segment, "position": position,
+                          "payload": payload.decode(errors="replace")})
+            for segment, position, payload in records
+        ]  # fmt: skip
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        fd = os.open(self._directory / SET_ASIDE, flags, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(b"\n".join([*lines, b""]))
+            file.flush()
+            os.fsync(file.fileno())
+        log.error("records set aside", extra={"records": len(records), "file": SET_ASIDE})
 
     def _batch_of(self, step: _Step) -> store.Batch:
         return store.Batch(
@@ -222,6 +316,21 @@ class Ingester:
             openings_done=step.ended,
             buckets=step.buckets,
         )  # fmt: skip
+
+
+def _parse(payload: bytes) -> list[Any]:
+    """A record's parts: the row, its attempts, and of an end whether it had been opened.
+
+    Raises:
+        ValueError, TypeError, LookupError: not written by this version.
+    """
+    parts: list[Any] = orjson.loads(payload)
+    if len(parts[0]) != _ROW_WIDTH:
+        raise ValueError("the columns of another version")
+    for attempt in parts[1]:
+        if len(attempt) != _ATTEMPT_WIDTH:
+            raise ValueError("the columns of another version")
+    return parts
 
 
 def _is_complete(segment: SegmentFile) -> bool:

@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import gevent
@@ -20,14 +21,18 @@ from tokenhub.board import Board
 from tokenhub.board.board import unix_ms
 from tokenhub.catalog import Catalog
 from tokenhub.db import Database, DatabaseAway
+from tokenhub.errors import Unavailable
 from tokenhub.ingest import ROWS_MAX, Ingester
 from tokenhub.journal import Journal
 
 ELECTION_SECS = 0.25
 POLL_SECS = 0.25
+FOLLOW_SECS = 0.25
 INGEST_SECS = 0.2
 AWAY_SECS = 1.0
 BEAT_SECS = 10.0
+STOP_SECS = 3.0
+"""Most that each part of the end may take: what is left undone is done by whoever leads next."""
 
 log = logging.getLogger("tokenhub.jobs")
 
@@ -61,11 +66,15 @@ class Leader:
 
     def try_to_lead(self) -> bool:
         """Take the host's lock if nobody has it."""
-        fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = -1
         try:
+            fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):  # no descriptor left: there may be soon
+                log.warning("cannot stand for election", extra={"reason": error.strerror})
+            if fd >= 0:
+                os.close(fd)
             return False
         self._fd = fd
         log.info("leading this host", extra={"host_id": self._host_id})
@@ -121,19 +130,23 @@ class Background:
         self,
         *,
         journal: Journal,
+        catalog: Catalog,
         leader: Leader,
         board: Board,
         on_reload: Callable[[], None],
         sync_secs: float,
     ) -> None:
         self._journal = journal
+        self._catalog = catalog
         self._leader = leader
         self._board = board
         self._on_reload = on_reload
         self._sync_secs = sync_secs
         self._stopping = Event()
         self._greenlets: list[gevent.Greenlet[..., None]] = []
-        self._reloads = board.reloads
+        # Settings are the arbiter's until the first reload: a worker that comes after one reads
+        # them again, as the others did.
+        self._reloads = 0
 
     @property
     def is_leading(self) -> bool:
@@ -143,18 +156,29 @@ class Background:
         """Start; after the fork, never before."""
         self._spawn("journal sync", self._sync)
         self._spawn("reload", self._watch_reloads)
+        self._spawn("follow", self._follow)
         self._greenlets.append(gevent.spawn(self._stand_for_election))
 
     def stop(self) -> None:
         """Finish: what is in the journal is safe, and is ingested by whoever leads next."""
         self._stopping.set()
-        gevent.joinall(self._greenlets, timeout=10)
-        if self._leader.is_leading:
-            self._leader.ingest()
-        self._journal.close()
-        if self._leader.is_leading:
-            self._leader.ingest()
-        self._leader.step_down()
+        gevent.joinall(self._greenlets, timeout=STOP_SECS)
+        # Nothing may go on beside what follows. A transaction that is cut off is done again.
+        gevent.killall(self._greenlets, timeout=STOP_SECS)
+        try:
+            self._journal.close()
+        finally:
+            self._ingest_last()
+            self._leader.step_down()
+
+    def _ingest_last(self) -> None:
+        if not self._leader.is_leading:
+            return
+        with gevent.Timeout(STOP_SECS, False):
+            try:
+                self._leader.ingest()
+            except Exception:  # whatever it is, the next leader meets it as well
+                log.exception("job failed", extra={"job": "last ingest"})
 
     def _stand_for_election(self) -> None:
         while not self._stopping.is_set():
@@ -168,6 +192,12 @@ class Background:
     def _sync(self) -> float:
         self._journal.sync()
         return self._sync_secs
+
+    def _follow(self) -> float:
+        """Catch up without waiting for a request: without a model none would be sent here."""
+        with suppress(Unavailable):
+            self._catalog.current()
+        return FOLLOW_SECS
 
     def _watch_reloads(self) -> float:
         if self._board.reloads != self._reloads:

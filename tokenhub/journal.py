@@ -8,7 +8,8 @@ segment is complete. Knows nothing of what a record means, and nothing of the da
 
 Segment file: 64 bytes of header (magic, format), then records: length and CRC-32 of the payload
 (two little-endian 32-bit words), one byte of kind, the payload. A length of 0 ends the segment.
-Name: `<number>-<writer>.open`, renamed `.sealed` when nothing more will be appended.
+Name: `<number>-<writer>.new` until its writer has locked it, then `.open`, and `.sealed` when
+nothing more will be appended.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
-from tokenhub.errors import Unavailable
+from tokenhub.errors import ConfigError, Unavailable
 
 MAGIC = b"THJ1"
 HEADER_BYTES = 64
@@ -33,6 +37,9 @@ ROOM_BYTES = 16 << 10
 
 OPENING = b"O"
 END = b"E"
+
+SEGMENTS_A_RUN = 10**6
+"""Numbers in a block: more than a run will ever use before the second of the next block begins."""
 
 _FRAME = struct.Struct("<II")
 _FRAME_BYTES = _FRAME.size + 1
@@ -65,18 +72,21 @@ class _Segment:
     """A segment that is being written."""
 
     def __init__(self, directory: Path, number: int, writer: str, size: int) -> None:
-        self.path = directory / f"{number:015d}-{writer}.open"
+        fresh = directory / f"{number:016d}-{writer}.new"
+        self.path = fresh.with_suffix(".open")
         self.size = size
         self.position = HEADER_BYTES
-        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self.fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            # Locked before anyone can take it for a dead writer's: it is still empty.
             fcntl.flock(self.fd, fcntl.LOCK_EX)
             os.posix_fallocate(self.fd, 0, size)
             os.pwrite(self.fd, MAGIC.ljust(HEADER_BYTES, b"\0"), 0)
+            # Only now does anybody look at it: without its lock it would pass for a dead writer's,
+            # empty and of no use any more.
+            fresh.rename(self.path)
         except OSError:
-            self.path.unlink(missing_ok=True)
             os.close(self.fd)
+            fresh.unlink(missing_ok=True)
             raise
 
     @property
@@ -117,9 +127,10 @@ class Journal:
         self._admitted = 0
         self._is_dirty = False
         self._retired: list[int] = []
+        self._has_new_names = False
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._current: _Segment | None = None
-        self._spare: _Segment | None = None
+        self._spares: deque[_Segment] = deque()
         self._prepare()  # on a full disk there is none yet, and `admit` refuses
 
     def admit(self) -> None:
@@ -131,6 +142,9 @@ class Journal:
         wanted = (self._admitted + 1) * ROOM_BYTES
         if self._room() < wanted:
             self._prepare()
+        # More in flight than two segments hold: as many spare ones as it takes.
+        while self._room() < wanted and self._add_spare():
+            pass
         if self._room() < wanted:
             raise Unavailable(
                 "the gateway cannot record this request: its journal is full",
@@ -161,52 +175,101 @@ class Journal:
         self._is_dirty = True
 
     def sync(self) -> None:
-        """Force to disk what was appended since the last call. Waits for the disk off the hub."""
+        """Force to disk what was appended since the last call. Waits for the disk off the hub.
+
+        Raises:
+            OSError: the disk failed; the next call tries again.
+        """
         if not self._is_dirty or self._current is None:
             return
-        self._is_dirty = False
+        self._is_dirty, has_new_names, self._has_new_names = False, self._has_new_names, False
         retired, self._retired = self._retired, []
-        for fd in (self._current.fd, *retired):
-            self._run_blocking(partial(os.fdatasync, fd))
+        try:
+            if has_new_names:
+                self._run_blocking(partial(_sync_directory, self._directory))
+            for fd in (self._current.fd, *retired):
+                self._run_blocking(partial(os.fdatasync, fd))
+        except OSError:
+            self._is_dirty, self._has_new_names = True, has_new_names
+            self._retired += retired
+            raise
         for fd in retired:
             os.close(fd)
 
     def close(self) -> None:
-        """Seal everything: a clean end, after which nothing counts as interrupted."""
-        for segment in (self._current, self._spare):
+        """Seal everything: a clean end, after which nothing counts as interrupted.
+
+        Who appends all the same, because it could not be stopped in time, does so to a segment of
+        its own, never to a descriptor that may be somebody else's by now.
+        """
+        segments, self._current = [self._current, *self._spares], None
+        self._spares.clear()
+        retired, self._retired = self._retired, []
+        for fd in retired:
+            os.fdatasync(fd)
+            os.close(fd)
+        for segment in segments:
             if segment is not None:
                 os.fdatasync(segment.fd)
                 segment.seal()
                 os.close(segment.fd)
-        for fd in self._retired:
-            os.close(fd)
 
     def _room(self) -> int:
         # A record that does not fit wholly moves on, so the last ROOM_BYTES may go unused.
         room = max(0, self._current.left - ROOM_BYTES) if self._current else 0
-        return room + (self._spare.size - HEADER_BYTES if self._spare else 0)
+        if not self._spares:
+            return room
+        each = self._segment_bytes - HEADER_BYTES
+        return room + each + (len(self._spares) - 1) * (each - ROOM_BYTES)
 
     def _prepare(self) -> None:
         """Have a current segment and a spare one, as far as the disk allows."""
+        if self._current is None:
+            with suppress(OSError):
+                self._current = self._allocate()
+        if not self._spares:
+            self._add_spare()
+
+    def _add_spare(self) -> bool:
         with suppress(OSError):
-            self._current = self._current or self._allocate()
-            self._spare = self._spare or self._allocate()
+            self._spares.append(self._allocate())
+            return True
+        return False
 
     def _roll(self) -> _Segment:
         """Go on in the spare segment and prepare the next one."""
-        full, segment = self._current, self._spare or self._allocate()
-        self._current, self._spare = segment, None
+        full = self._current
+        segment = self._spares.popleft() if self._spares else self._allocate()
+        self._current = segment
         if full is not None:
-            full.seal()
             self._retired.append(full.fd)
+            full.seal()
         self._prepare()
         return segment
 
     def _allocate(self) -> _Segment:
-        used = sum(entry.stat().st_size for entry in os.scandir(self._directory) if entry.is_file())
-        if used + self._segment_bytes > self._bytes_max:
+        if _bytes_in(self._directory) + self._segment_bytes > self._bytes_max:
             raise OSError("journal: at its size limit")
-        return _Segment(self._directory, self._next_number(), self._writer, self._segment_bytes)
+        segment = _Segment(self._directory, self._next_number(), self._writer, self._segment_bytes)
+        self._has_new_names = True
+        return segment
+
+
+def _bytes_in(directory: Path) -> int:
+    total = 0
+    for entry in os.scandir(directory):
+        with suppress(FileNotFoundError):  # the leader has just removed it
+            total += entry.stat().st_size
+    return total
+
+
+def _sync_directory(directory: Path) -> None:
+    """Force to disk which files there are: a file's own sync need not do that."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def list_segments(directory: Path) -> list[SegmentFile]:
@@ -236,7 +299,9 @@ def is_abandoned(segment: SegmentFile) -> bool:
         os.close(fd)
 
 
-def read(path: Path, position: int, bytes_max: int = _READ_BYTES) -> tuple[list[Record], int]:
+def read(
+    path: Path, position: int, bytes_max: int = _READ_BYTES, records_max: int | None = None
+) -> tuple[list[Record], int]:
     """Records from `position` on (0 = the beginning), and where to go on.
 
     Stops at the end of the segment, and before a record that is not whole: one that is being
@@ -248,10 +313,13 @@ def read(path: Path, position: int, bytes_max: int = _READ_BYTES) -> tuple[list[
     position = max(position, HEADER_BYTES)
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        # Mostly there is nothing new, and a megabyte of zeros costs more than this look.
+        if not any(os.pread(fd, _FRAME.size, position)):
+            return [], position
         data = os.pread(fd, bytes_max, position)
     finally:
         os.close(fd)
-    records = list(_parse(data, position))
+    records = list(islice(_parse(data, position), records_max))
     if records:
         last = records[-1]
         position = last.position + _FRAME_BYTES + len(last.payload)
@@ -275,18 +343,33 @@ def _parse(data: bytes, start: int) -> Iterator[Record]:
 def first_segment_number(directory: Path) -> int:
     """Where this run's segment numbers start; never one that an earlier run may have used.
 
-    Each start takes the next block of a billion numbers and writes that down first.
+    Each start takes a block of a million numbers, named after the second or after the block before
+    it, whichever is later, and writes that down first. So neither a clock that was set back nor a
+    directory that came from a backup makes two records with the same identity.
+
+    Raises:
+        ConfigError: what an earlier run wrote down cannot be read.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / "sequence"
     try:
-        block = int(path.read_text()) + 1
+        last = int(path.read_text())
     except FileNotFoundError:
-        block = 1
-    fresh = path.with_suffix(".new")
+        last = 0
+    except ValueError:
+        raise ConfigError(f"{path} is damaged: remove it if the clock is right") from None
+    block = max(last + 1, int(time.time()))
+    fresh = path.with_suffix(".next")
     with fresh.open("w") as file:
         file.write(str(block))
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
-    return block * 10**9
+    _sync_directory(directory)
+    return block * SEGMENTS_A_RUN
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove segments whose writer died before they were ready. Before any writer starts."""
+    for path in directory.glob("*.new"):
+        path.unlink()

@@ -74,6 +74,7 @@ class BoardCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield from self._requests()
+        yield from self._spending()
         yield from self._gauges()
 
     def _requests(self) -> Iterable[Metric]:
@@ -81,6 +82,24 @@ class BoardCollector(Collector):
             "tokenhub_requests", "Requests by outcome", labels=[*LABELS, "status", "outcome"]
         )
         attempts = CounterMetricFamily("tokenhub_attempts", "Calls to providers", labels=LABELS)
+        latency = HistogramMetricFamily(
+            "tokenhub_request_latency_ms", "From first byte in to last byte out", labels=LABELS
+        )
+        ttft = HistogramMetricFamily("tokenhub_ttft_ms", "To the first event", labels=LABELS)
+        for labels, row in self._board.counters.rows():
+            for ending in ENDINGS:
+                count = row[ENDING_AT[ending]]
+                if count:
+                    status = "ok" if ending in OK_ENDINGS else "error"
+                    requests.add_metric([*labels, status, ending], count)
+            attempts.add_metric(list(labels), row[counters.ATTEMPTS])
+            _add_histogram(latency, labels, row, counters.LATENCY_AT, counters.LATENCY_SUM_MS)
+            _add_histogram(ttft, labels, row, counters.TTFT_AT, counters.TTFT_SUM_MS)
+        return requests, attempts, latency, ttft
+
+    def _spending(self) -> Iterable[Metric]:
+        """What has no mode among its labels: added up over the modes, for the same series given
+        twice spoils the whole scrape."""
         cost = CounterMetricFamily("tokenhub_cost_usd", "Cost", labels=["model", "provider"])
         unpriced = CounterMetricFamily(
             "tokenhub_unpriced_requests", "Requests of unknown cost", labels=["model", "provider"]
@@ -88,25 +107,16 @@ class BoardCollector(Collector):
         tokens = CounterMetricFamily(
             "tokenhub_tokens", "Tokens", labels=["model", "provider", "direction"]
         )
-        latency = HistogramMetricFamily(
-            "tokenhub_request_latency_ms", "From first byte in to last byte out", labels=LABELS
-        )
-        ttft = HistogramMetricFamily("tokenhub_ttft_ms", "To the first event", labels=LABELS)
-        for labels, row in self._board.counters.rows():
-            model_provider = list(labels[1:])
-            for ending in ENDINGS:
-                count = row[ENDING_AT[ending]]
-                if count:
-                    status = "ok" if ending in OK_ENDINGS else "error"
-                    requests.add_metric([*labels, status, ending], count)
-            attempts.add_metric(list(labels), row[counters.ATTEMPTS])
-            cost.add_metric(model_provider, row[counters.COST_NANOUSD] / NANOS_PER_USD)
-            unpriced.add_metric(model_provider, row[counters.UNPRICED])
-            tokens.add_metric([*model_provider, "input"], row[counters.INPUT_TOKENS])
-            tokens.add_metric([*model_provider, "output"], row[counters.OUTPUT_TOKENS])
-            _add_histogram(latency, labels, row, counters.LATENCY_AT, counters.LATENCY_SUM_MS)
-            _add_histogram(ttft, labels, row, counters.TTFT_AT, counters.TTFT_SUM_MS)
-        return requests, attempts, cost, unpriced, tokens, latency, ttft
+        sums: dict[tuple[str, str], list[int]] = {}
+        for (_, model, provider), row in self._board.counters.rows():
+            before = sums.get((model, provider), [0] * len(row))
+            sums[model, provider] = [old + new for old, new in zip(before, row, strict=True)]
+        for (model, provider), row in sums.items():
+            cost.add_metric([model, provider], row[counters.COST_NANOUSD] / NANOS_PER_USD)
+            unpriced.add_metric([model, provider], row[counters.UNPRICED])
+            tokens.add_metric([model, provider, "input"], row[counters.INPUT_TOKENS])
+            tokens.add_metric([model, provider, "output"], row[counters.OUTPUT_TOKENS])
+        return cost, unpriced, tokens
 
     def _gauges(self) -> Iterable[Metric]:
         health = GaugeMetricFamily(

@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[2]
 LINES_MAX = {"file": 400, "function": 60}
 PRODUCT = ["app.py", "gunicorn.conf.py", "migrations/env.py", "tokenhub/**/*.py"]
 OURS = [*PRODUCT, "migrations/versions/*.py", "tests/**/*.py", "benchmarks/**/*.py"]
-MAY_READ_ENVIRON = {"app.py", "gunicorn.conf.py", "migrations/env.py", "tokenhub/cli.py"}
+MAY_READ_ENVIRON = {"app.py", "gunicorn.conf.py", "migrations/env.py", "tokenhub/cli.py",
+                    "tokenhub/preflight.py"}  # fmt: skip
 MAY_PRINT = {"tokenhub/cli.py"}
 
 

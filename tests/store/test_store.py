@@ -59,7 +59,7 @@ def test_everything_that_was_saved_is_loaded_at_once(write, read):
         {"provider:p": b"\x00sealed"},
     )  # fmt: skip
     assert (provider, model.price.is_known) == (PROVIDER, True)
-    assert replace(model, price=MODEL.price) == MODEL
+    assert replace(model, price=MODEL.price, created_at=0) == MODEL
     assert read(store.find_provider, "p") == provider
     assert read(store.find_model, MODEL.id) == model
     assert read(store.find_key, KEY.id) == KEY

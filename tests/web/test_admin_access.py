@@ -4,7 +4,9 @@ import pytest
 
 from tests.web.conftest import ADMIN_TOKEN
 
-OPEN = {"/", "/admin/", "/healthz", "/readyz", "/_assets/<digest>/<path:name>"}
+OPEN = {
+    "/", "/admin/", "/healthz", "/readyz", "/openapi.json", "/_assets/<digest>/<path:name>",
+}  # fmt: skip
 WITH_API_KEY = {"/v1/chat/completions", "/v1/models", "/v1/models/<path:model_id>"}
 
 

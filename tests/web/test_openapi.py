@@ -277,5 +277,4 @@ def test_a_chat_request_takes_what_its_schema_says(field):
         except InvalidRequest:
             assert not check.is_valid(body), value
         else:
-            # Anything that is empty means no stream: leniency that nobody should rely on.
-            assert check.is_valid(body) or (field == "stream" and not value), value
+            assert check.is_valid(body), value

@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from tokenhub.db.database import Database
 from tokenhub.db.sqlite import make_file
@@ -46,6 +47,22 @@ def check_head(database: Database) -> None:
             f"the database's schema is at {found or 'nothing'}, this version needs {expected}: "
             "run `alembic upgrade head` with this version's code"
         )
+
+
+def open_at_head(dsn: str) -> Database:
+    """Open the database that the settings name, if a gateway can work on it.
+
+    Raises:
+        ConfigError: its schema is not at our head, or this is no database that we can use.
+        DatabaseAway: it cannot be reached now.
+    """
+    try:
+        database = Database(dsn)
+        check_head(database)
+    except (SQLAlchemyError, ValueError) as error:
+        # Not what it says: that may repeat the address, password included.
+        raise ConfigError(f"TOKENHUB_DB_DSN cannot be used: {type(error).__name__}") from None
+    return database
 
 
 def open_for_migration(dsn: str) -> Engine:

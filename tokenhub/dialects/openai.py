@@ -42,8 +42,8 @@ def read_request(raw: bytes) -> ChatRequest:
     elif not isinstance(model, str):
         raise InvalidRequest("model must be a string", param="model")
     _check_messages(body.get("messages"))
-    stream = body.get("stream") or False
-    if stream is not True and stream is not False:
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
         raise InvalidRequest("stream must be a boolean", param="stream")
     options = body.get("stream_options")
     if options is not None and not isinstance(options, dict):
@@ -51,7 +51,7 @@ def read_request(raw: bytes) -> ChatRequest:
     return ChatRequest(
         body=body,
         model=model,
-        stream=stream,
+        stream=bool(stream),
         input_tokens=estimate_input_tokens(body),
         output_tokens_max=_limit(body),
         choices=_positive(body, "n", CHOICES_MAX) or 1,

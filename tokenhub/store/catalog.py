@@ -91,7 +91,9 @@ def save_model(connection: Connection, model: Model, at: int) -> Model:
         "tool_name_map": orjson.dumps(dict(model.tool_name_map)).decode(),
         "gemma4_output": model.gemma4_output,
     }
-    return replace(model, price=price, revision=upsert_revised(connection, models, values, at))
+    revision = upsert_revised(connection, models, values, at)
+    created_at = stored.created_at if stored else at
+    return replace(model, price=price, created_at=created_at, revision=revision)
 
 
 def delete_model(connection: Connection, model_id: str) -> bool:

@@ -10,15 +10,18 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from tokenhub.dialects import openai
-from tokenhub.errors import TokenHubError, UpstreamRefused
+from tokenhub.errors import NotFound, TokenHubError, UpstreamRefused
 from tokenhub.web.guards import client_request_id, request_id
 
 log = logging.getLogger("tokenhub.web")
 
 _CODES = {
     400: "bad_request", 404: "not_found", 405: "method_not_allowed",
-    413: "request_too_large", 415: "unsupported_media_type",
+    413: "request_too_large",
 }  # fmt: skip
+
+
+_TYPES = {404: NotFound.type}
 
 
 def register(app: Flask) -> None:
@@ -53,7 +56,7 @@ def _show_http(error: Any) -> Response:
     status = error.code or 500
     refused = TokenHubError(error.name.lower(), code=_CODES.get(status, "bad_request"))
     refused.status = status
-    refused.type = "invalid_request_error" if status < 500 else "server_error"
+    refused.type = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     response = _show(refused)
     if getattr(error, "valid_methods", None):
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods))

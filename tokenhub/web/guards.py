@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
 import os
 import re
+from functools import cache
 from typing import Any
 
 from flask import current_app, request
@@ -21,6 +23,8 @@ from tokenhub.domain import Caller
 from tokenhub.errors import BodyTooLarge, PermissionDenied, Unauthenticated
 from tokenhub.keys import digest_of
 from tokenhub.services import Services
+
+log = logging.getLogger("tokenhub.web")
 
 REQUEST_ID = "tokenhub.request_id"
 
@@ -144,6 +148,8 @@ def client_ip(environ: Environ, trusted: tuple[Network, ...]) -> str:
     """The client's address: the peer's, or what proxies of ours say, read from the right."""
     address: str = environ.get("REMOTE_ADDR", "")
     if not trusted or not _is_trusted(address, trusted):
+        if "HTTP_X_FORWARDED_FOR" in environ:
+            _warn_of_untrusted_proxy()
         return address
     for hop in reversed(environ.get("HTTP_X_FORWARDED_FOR", "").split(",")):
         hop = hop.strip()
@@ -157,6 +163,12 @@ def client_ip(environ: Environ, trusted: tuple[Network, ...]) -> str:
         if not _is_trusted(hop, trusted):
             break
     return address
+
+
+@cache
+def _warn_of_untrusted_proxy() -> None:
+    """Once for each worker: either somebody lies, or the setting is missing."""
+    log.warning("X-Forwarded-For ignored: not from TOKENHUB_TRUSTED_PROXIES")
 
 
 def _is_trusted(address: str, trusted: tuple[Network, ...]) -> bool:

@@ -155,18 +155,8 @@ class Catalog:
 
         def transaction(connection: Connection) -> tuple[T, int]:
             result = work(connection)
-            version = store.record_change(connection, change.kind, change.entity_id, now)
-            store.insert_audit(
-                connection,
-                at=now,
-                actor=change.actor,
-                client_ip=change.client_ip,
-                action=change.action,
-                resource=change.entity_id,
-                detail=change.detail,
-                request_id=change.request_id,
-            )
-            return result, version
+            # Last, so that it is the newest of the versions that `work` may have made.
+            return result, write_down(connection, change, now)
 
         try:
             result, version = self._database.write(transaction)
@@ -297,6 +287,24 @@ class Catalog:
             sealed=MappingProxyType(parts.sealed),
             saved_defaults=parts.routing,
         )
+
+
+def write_down(connection: Connection, change: Change, at: int) -> int:
+    """Record a change for the workers and for the audit, in the transaction that makes it.
+
+    Returns: the new generation.
+    """
+    store.insert_audit(
+        connection,
+        at=at,
+        actor=change.actor,
+        client_ip=change.client_ip,
+        action=change.action,
+        resource=change.entity_id,
+        detail=change.detail,
+        request_id=change.request_id,
+    )
+    return store.record_change(connection, change.kind, change.entity_id, at)
 
 
 def _reload(connection: Connection, kind: str, entity_id: str, parts: _Parts) -> None:

@@ -28,6 +28,7 @@ from sqlalchemy import Connection
 
 from tokenhub import __version__, data_dir, store
 from tokenhub.board.board import unix_ms
+from tokenhub.catalog import Change, write_down
 from tokenhub.config import Address, Settings, render_docs, render_env_example
 from tokenhub.db import Database, DatabaseAway
 from tokenhub.domain import ApiKey, Model, Price, Provider
@@ -314,17 +315,7 @@ def _delete_demo(connection: Connection, *, provider_ids: list[str]) -> None:
 
 def _note(connection: Connection, kind: str, entity_id: str, action: str, now: int) -> None:
     """The change-log row and the audit row that go with every change."""
-    store.record_change(connection, kind, entity_id, now)
-    store.insert_audit(
-        connection,
-        at=now,
-        actor="run",
-        client_ip="",
-        action=action,
-        resource=entity_id,
-        detail="",
-        request_id="",
-    )
+    write_down(connection, Change(kind, entity_id, action, actor="run"), now)
 
 
 def _start_simulator() -> str:

@@ -15,8 +15,6 @@ import orjson
 from flask import request
 from sqlalchemy import Connection
 
-from tokenhub import store
-from tokenhub.board.board import unix_ms
 from tokenhub.catalog import Change
 from tokenhub.errors import Conflict
 from tokenhub.services import Services
@@ -133,22 +131,6 @@ def change_of(
         client_ip=guards.client_ip(environ, hub.settings.trusted_proxies),
         request_id=guards.request_id(environ),
         detail="" if detail is None else orjson.dumps(detail).decode(),
-    )
-
-
-def write_down(connection: Connection, change: Change) -> None:
-    """Record one more change beside the one that `catalog.apply` records by itself."""
-    now = unix_ms()
-    store.record_change(connection, change.kind, change.entity_id, now)
-    store.insert_audit(
-        connection,
-        at=now,
-        actor=change.actor,
-        client_ip=change.client_ip,
-        action=change.action,
-        resource=change.entity_id,
-        detail=change.detail,
-        request_id=change.request_id,
     )
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from tokenhub import store
 from tokenhub.board.board import unix_ms
-from tokenhub.catalog import Change
+from tokenhub.catalog import Change, write_down
 from tokenhub.domain import Provider
 from tokenhub.errors import InvalidRequest, NotFound
 from tokenhub.providers.openai import normalise_base_url
@@ -126,7 +126,7 @@ def _save(
         if not after.demo:
             for demo in demos:
                 _remove(connection, demo.entity_id)
-                changes.write_down(connection, demo)
+                write_down(connection, demo, unix_ms())
         store.save_provider(connection, after, unix_ms())
         if sealed is not None:
             _put_entry(connection, entry, sealed)

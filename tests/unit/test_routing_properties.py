@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenhub.domain import MODES, Candidate, ChatRequest, Decision, Model, Policy, Price
+from tests.unit.routing_kit import ids, make_request
+from tokenhub.domain import MODES, Decision, Model, Policy, Price
 from tokenhub.errors import InvalidRequest, NoEligibleModel
 from tokenhub.health import HealthView
 from tokenhub.routing import decide
-
-
-def make_request(**changes: Any) -> ChatRequest:
-    return ChatRequest(**{"body": {}, "model": "", "stream": False, "input_tokens": 100, **changes})
-
-
-def ids(candidates: Sequence[Candidate]) -> list[str]:
-    return [candidate.model.id for candidate in candidates]
-
 
 token_prices = st.none() | st.integers(0, 10**12)
 models_strategy = st.lists(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Any, get_args
 
 import pytest
 
+from tests.unit.routing_kit import decided, ids, make_model
 from tokenhub import routing
-from tokenhub.domain import MODES, Candidate, ChatRequest, Decision, Mode, Model, Policy, Price
-from tokenhub.health import HEALTHY, HealthView
+from tokenhub.domain import MODES, Decision, Mode, Price
+from tokenhub.health import HealthView
 from tokenhub.pricing import per_mtok_from_usd_per_1k
-from tokenhub.routing import COEFFICIENTS, decide
+from tokenhub.routing import COEFFICIENTS
 
 DOLLAR = 10**9
 
@@ -21,34 +21,6 @@ def make_price(input_usd_per_1k: float, output_usd_per_1k: float) -> Price:
     return Price(
         per_mtok_from_usd_per_1k(input_usd_per_1k), per_mtok_from_usd_per_1k(output_usd_per_1k)
     )
-
-
-def make_model(model_id: str, weight: int = 5, **changes: Any) -> Model:
-    defaults = {"provider_id": "p", "upstream_model": model_id, "price": Price(0, 0)}
-    return Model(model_id, weight=weight, **{**defaults, **changes})
-
-
-def make_request(**changes: Any) -> ChatRequest:
-    return ChatRequest(**{"body": {}, "model": "", "stream": False, "input_tokens": 100, **changes})
-
-
-def decided(models: Sequence[Model], **changes: Any) -> Decision:
-    """Decide with everything defaulted; `policy` and `request` are given as changes to theirs."""
-    policy = Policy(**changes.pop("policy", {}))
-    request = make_request(**changes.pop("request", {}))
-    facts: dict[str, Any] = {
-        "adapters": {"p"},
-        "health": HEALTHY,
-        "named": None,
-        "temperature": 0.0,
-        "rng": random.Random(1),
-        "snapshot_version": 7,
-    }
-    return decide(request, policy, models, **{**facts, **changes})
-
-
-def ids(candidates: Sequence[Candidate]) -> list[str]:
-    return [candidate.model.id for candidate in candidates]
 
 
 def scores_of(decision: Decision) -> dict[str, float]:

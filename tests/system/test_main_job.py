@@ -5,7 +5,14 @@ from __future__ import annotations
 import openai
 import pytest
 
-from tests.system.harness import ADMIN_TOKEN, PROVIDER_KEY, Gateway, chat_body, wait_until
+from tests.system.harness import (
+    ADMIN_TOKEN,
+    PROVIDER_KEY,
+    VAULT_PASSWORD,
+    Gateway,
+    chat_body,
+    wait_until,
+)
 from tests.system.load import Row
 
 pytestmark = pytest.mark.system
@@ -185,3 +192,16 @@ def test_a_wrong_type_a_huge_body_and_an_unknown_path_are_envelopes(shared):
         assert set(reply.json["error"]) >= {"message", "type", "param", "code"}
     assert shared.ask("GET", "/v1/nothing").json["error"]["code"] == "not_found"
     assert shared.ask("GET", "/v1/chat/completions").status == 405
+
+
+def test_no_secret_is_in_any_file_or_log_of_the_gateway(gateway_with_faults):
+    gateway = gateway_with_faults
+    for name in ("sim-fast", "fault-400", "fault-429"):
+        gateway.chat(name, stream=True)
+    gateway.ask("GET", f"/v1/models?key={gateway.key}", X_Request_Id=gateway.key[:40])
+    secrets = [PROVIDER_KEY, ADMIN_TOKEN, VAULT_PASSWORD, gateway.key]
+    files = [path for path in gateway.directory.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".open" for path in files), "the journal was not looked at"
+    for path in files:
+        found = [secret for secret in secrets if secret.encode() in path.read_bytes()]
+        assert not found, (path, found)

@@ -148,10 +148,6 @@ class Background:
         # them again, as the others did.
         self._reloads = 0
 
-    @property
-    def is_leading(self) -> bool:
-        return self._leader.is_leading
-
     def start(self) -> None:
         """Start; after the fork, never before."""
         self._spawn("journal sync", self._sync)

@@ -41,11 +41,7 @@ UNSUPPORTED = (
 
 
 class HubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
-    """A gunicorn worker class; the limits are explained at `wire.connection.Host`.
-
-    Attributes:
-        draining: true once nothing is accepted any more.
-    """
+    """A gunicorn worker class; the limits are explained at `wire.connection.Host`."""
 
     HEADER_SECS = 10.0
     BODY_SECS = 60.0
@@ -74,7 +70,6 @@ class HubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.draining = False
         self._is_hurried = False
         self._connections: set[Connection] = set()
 
@@ -96,7 +91,6 @@ class HubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self._ending.wait(self.TICK_SECS)
         for server in servers:
             server.close()
-        self.draining = True
         if self._is_hurried:
             self.cfg.worker_int(self)
         self._drain()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import gevent
@@ -12,7 +12,6 @@ import pytest
 from tests.unit.gateway_kit import (
     KEY,
     PROMPT,
-    Step,
     World,
     answer,
     fault,
@@ -30,19 +29,6 @@ from tokenhub.errors import (
 from tokenhub.providers.base import Answer
 
 Make = Callable[..., World]
-
-
-@pytest.fixture
-def make_world(tmp_path) -> Iterator[Make]:
-    made: list[World] = []
-
-    def make(**scripts: list[Step]) -> World:
-        made.append(World(tmp_path, scripts))
-        return made[-1]
-
-    yield make
-    for world in made:
-        world.journal.close()
 
 
 def no_retry_sleep(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import gevent
 import orjson
@@ -13,7 +13,6 @@ from tests.unit.gateway_kit import (
     PROMPT,
     STOP,
     USAGE,
-    Step,
     World,
     delta,
     event,
@@ -27,19 +26,6 @@ from tokenhub.gateway import Relay
 
 Make = Callable[..., World]
 WHOLE = [delta("hello wo"), delta("rld!"), STOP, USAGE + DONE]
-
-
-@pytest.fixture
-def make_world(tmp_path) -> Iterator[Make]:
-    made: list[World] = []
-
-    def make(**scripts: list[Step]) -> World:
-        made.append(World(tmp_path, scripts))
-        return made[-1]
-
-    yield make
-    for world in made:
-        world.journal.close()
 
 
 def drain(relay: Relay) -> bytes:

@@ -89,7 +89,7 @@ def segments(worker: Worker, directory: Path) -> set[str]:
 
 def test_the_end_seals_the_journal_ingests_and_lets_another_lead(worker, tmp_path):
     worker.background.start()
-    worker.wait(lambda: worker.background.is_leading)
+    worker.wait(lambda: worker.leader.is_leading)
     worker.journal.append(END, b"last")
     seen: list[set[str]] = []
 
@@ -142,9 +142,9 @@ def test_a_worker_that_cannot_stand_for_election_tries_again(worker, tmp_path):
     (tmp_path / "leader.lock").mkdir()
     worker.background.start()
     gevent.sleep(0.1)
-    assert not worker.background.is_leading
+    assert not worker.leader.is_leading
     (tmp_path / "leader.lock").rmdir()
-    worker.wait(lambda: worker.background.is_leading)
+    worker.wait(lambda: worker.leader.is_leading)
     worker.background.stop()
 
 

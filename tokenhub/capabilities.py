@@ -13,7 +13,10 @@ the model cards of open models at https://huggingface.co.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import NamedTuple
+
+from tokenhub.domain import Model
 
 
 class Known(NamedTuple):
@@ -163,6 +166,17 @@ def known(name: str) -> Known | None:
         or _find(undated, _HOSTED_ROWS)
         or _find(_PACKAGING.sub("", plain), _OPEN_ROWS)
     )
+
+
+def new_model(model_id: str, provider_id: str, upstream_model: str = "") -> Model:
+    """A model as it is registered when nobody says more: with what is known by its name.
+
+    Args:
+        upstream_model: the provider's name for it; "" = our id.
+    """
+    model = Model(model_id, provider_id, upstream_model or model_id)
+    found = known(model.upstream_model)
+    return replace(model, **found._asdict()) if found else model
 
 
 def _without_version(name: str) -> str:

@@ -239,19 +239,7 @@ def _write_client_env(settings: Settings, api_key: str) -> None:
         "TOKENHUB_API_KEY": api_key,
     }
     text = "".join(f"{name}={value}\n" for name, value in lines.items())
-    _write_private(directory / CLIENT_ENV, text)
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Replace a 0600 file as a whole: nobody sees half of it."""
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    data_dir.replace_file(directory / CLIENT_ENV, text.encode())
 
 
 def _migrate() -> None:
@@ -282,7 +270,7 @@ def _ensure_host_key(database: Database, path: Path) -> str:
         _note(connection, "key", key.id, "apikey.create", now)
 
     database.write(work)
-    _write_private(path, f"{issued.token}\n")
+    data_dir.replace_file(path, f"{issued.token}\n".encode())
     return issued.token
 
 

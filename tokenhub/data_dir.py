@@ -65,6 +65,26 @@ def secret(path: Path, make: Callable[[], str] = lambda: secrets.token_hex(32)) 
     return path.read_text().strip()
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a 0600 file as a whole: nobody sees half of it. One writer at a time.
+
+    Raises:
+        OSError: it could not be written, and is as it was.
+    """
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
 def host_id(directory: Path) -> str:
     """This host's random id."""
     return secret(directory / "host-id", lambda: "host_" + secrets.token_hex(8))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from pathlib import Path
 import orjson
 from sqlalchemy import Connection
 
-from tokenhub import price_table, store
+from tokenhub import data_dir, price_table, store
 from tokenhub.batches import Overtaken, Step, apply_all, expect
 from tokenhub.board.board import unix_ms
 from tokenhub.catalog import Catalog, Change
@@ -31,7 +30,7 @@ from tokenhub.domain import Model, Price, Provider
 from tokenhub.errors import Conflict, Unavailable
 from tokenhub.price_source import SourceFailed, read_source, shown_source
 from tokenhub.price_table import Entry, Table
-from tokenhub.pricing import usd_per_1k
+from tokenhub.pricing import shown_prices
 
 TICK_SECS = 5.0
 """How often the leader looks whether a refresh is due, at least."""
@@ -40,7 +39,6 @@ RETRY_SECS = 60.0
 BATCH = 100
 """Models that one transaction changes."""
 TRIES = 5
-ALL = 2**31
 
 TABLE = "litellm"
 """The pricing source of models whose price is a table's."""
@@ -203,8 +201,8 @@ class Prices:
     def _keep(self, status: Status, data: bytes | None = None) -> None:
         try:
             if data is not None:
-                _write(self._table_file, data)
-            _write(self._status_file, orjson.dumps(asdict(status)))
+                data_dir.replace_file(self._table_file, data)
+            data_dir.replace_file(self._status_file, orjson.dumps(asdict(status)))
         except OSError as error:  # a full disk: the prices are good all the same
             log.warning("price table cannot be kept", extra={"reason": error.strerror})
 
@@ -239,7 +237,7 @@ class Prices:
         steps: list[Step] = []
         unchanged: set[str] = set()
         unmatched = 0
-        for model in models:
+        for model in models.values():
             provider = providers[model.provider_id]
             if provider.demo or not takes_price(model):
                 continue
@@ -254,11 +252,9 @@ class Prices:
                 steps.append(_step(model, after, change))
         return steps, unchanged, unmatched
 
-    def _load_catalog(self) -> tuple[dict[str, Provider], list[Model]]:
-        def work(connection: Connection) -> tuple[dict[str, Provider], list[Model]]:
-            providers, _ = store.list_providers(connection, ALL, 0)
-            models, _ = store.list_models(connection, ALL, 0)
-            return {each.id: each for each in providers}, models
+    def _load_catalog(self) -> tuple[dict[str, Provider], dict[str, Model]]:
+        def work(connection: Connection) -> tuple[dict[str, Provider], dict[str, Model]]:
+            return store.load_providers(connection), store.load_models(connection)
 
         try:
             return self._database.read(work)
@@ -298,10 +294,7 @@ def _step(before: Model, after: Model, change: Change) -> Step:
 def _shown(model: Model) -> dict[str, object]:
     """What a refresh can change, by the admin API's names."""
     return {
-        "input_per_1k": usd_per_1k(model.price.input_per_mtok),
-        "output_per_1k": usd_per_1k(model.price.output_per_mtok),
-        "cache_read_per_1k": usd_per_1k(model.price.cache_read_per_mtok),
-        "cache_write_per_1k": usd_per_1k(model.price.cache_write_per_mtok),
+        **shown_prices(model.price),
         "pricing_source": model.pricing_source,
         "pricing_origin": model.pricing_origin,
         "max_context_tokens": model.max_context_tokens,
@@ -315,18 +308,3 @@ def _parse(data: bytes) -> Table:
         return price_table.parse(data)
     except ValueError:
         raise SourceFailed("not_a_table") from None
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Replace a file's content at once, for its owner alone."""
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise

@@ -24,6 +24,15 @@ OUTPUT_TOKENS_DEFAULT = 512
 OUTPUT_TOKENS_UNLIMITED = 4096
 """Reserved for output when the caller set no limit. Only a bound if the provider is told so."""
 
+PRICE_NAMES = {
+    "input_per_1k": "input_per_mtok",
+    "output_per_1k": "output_per_mtok",
+    "cache_read_per_1k": "cache_read_per_mtok",
+    "cache_write_per_1k": "cache_write_per_mtok",
+}
+"""The names of the prices outside, in dollars per 1,000 tokens (the admin API, the credentials
+file, the audit), and the fields of a Price."""
+
 _MTOK = 10**6
 _HALF_MTOK = _MTOK // 2
 _NANOS_PER_MTOK_FROM_USD_PER_1K = NANOS_PER_USD * (_MTOK // 1000)
@@ -143,6 +152,11 @@ def per_mtok_from_usd_per_1k(value: float | int | str | Decimal) -> int:
 def usd_per_1k(per_mtok: int | None) -> float | None:
     """A price in dollars per thousand tokens; unknown stays unknown."""
     return None if per_mtok is None else per_mtok / _NANOS_PER_MTOK_FROM_USD_PER_1K
+
+
+def shown_prices(price: Price) -> dict[str, float | None]:
+    """All prices by their names outside; unknown stays unknown."""
+    return {shown: usd_per_1k(getattr(price, name)) for shown, name in PRICE_NAMES.items()}
 
 
 def _scaled(value: float | int | str | Decimal, factor: int) -> int:

@@ -15,7 +15,7 @@ import gevent.server
 import pytest
 
 from tests.provisioning_kit import Hub
-from tokenhub import prices
+from tokenhub import data_dir, prices
 from tokenhub.config import Settings
 from tokenhub.db import Database, DatabaseAway
 from tokenhub.domain import Model, Price, Provider
@@ -221,7 +221,7 @@ def test_a_directory_that_cannot_be_written_keeps_no_price_away(world, monkeypat
         raise OSError(28, "No space left on device")
 
     world.add("gpt-4o")
-    monkeypatch.setattr(prices, "_write", full)
+    monkeypatch.setattr(data_dir, "replace_file", full)
     assert counts(world.prices.refresh()) == (1, 0, 0)
 
 

@@ -24,17 +24,6 @@ def settings(tmp_path: Path) -> Settings:
     return Settings.from_env({"TOKENHUB_DATA_DIR": str(tmp_path / "it's here")})
 
 
-def test_a_private_file_is_replaced_as_a_whole_and_for_its_owner_alone(tmp_path):
-    path = tmp_path / "env"
-    path.write_text("an older and longer text, readable for all")
-    path.chmod(0o644)
-    (tmp_path / "env.new").write_text("left by a crash")
-    cli._write_private(path, "A=1\n")
-    assert path.read_text() == "A=1\n"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert os.listdir(tmp_path) == ["env"]
-
-
 def test_a_new_data_directory_is_its_owners_alone(tmp_path):
     cli._make_directory(tmp_path / "a" / "b")
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700

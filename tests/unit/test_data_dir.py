@@ -119,3 +119,14 @@ def test_a_start_removes_segments_that_never_were_ready(tmp_path):
     assert not list(directory.glob("*.new"))
     for fd in prepared.locks:
         os.close(fd)
+
+
+def test_a_private_file_is_replaced_as_a_whole_and_for_its_owner_alone(tmp_path):
+    path = tmp_path / "env"
+    path.write_text("an older and longer text, readable for all")
+    path.chmod(0o644)
+    (tmp_path / "env.new").write_text("left by a crash")
+    data_dir.replace_file(path, b"A=1\n")
+    assert path.read_text() == "A=1\n"
+    assert mode_of(path) == 0o600
+    assert os.listdir(tmp_path) == ["env"]

@@ -15,6 +15,7 @@ from tokenhub import host
 from tokenhub.config import Settings
 from tokenhub.db import DatabaseAway
 from tokenhub.factory import Hub, create_app
+from tokenhub.providers.simulator import Simulator
 from tokenhub.providers.upstream import Upstream
 
 ADMIN_TOKEN = "admin-token-of-the-tests"
@@ -155,6 +156,15 @@ def client(app: Hub) -> FlaskClient:
 def admin(client: FlaskClient) -> Admin:
     """The admin API."""
     return Admin(client)
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """A provider on loopback."""
+    found = Simulator()
+    found.start()
+    yield found
+    found.stop()
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from tokenhub import discovery
 from tokenhub.domain import Provider
 from tokenhub.errors import ProviderError
 from tokenhub.providers.base import ModelListing, Target, Timeouts
-from tokenhub.providers.simulator import Simulator
 
 PATH = "providers/acme/discover"
 SECRET_TEXT = "the provider's own words"
@@ -53,14 +52,6 @@ class Upstream:
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
     found = Upstream()
-    yield found
-    found.stop()
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    found = Simulator()
-    found.start()
     yield found
     found.stop()
 

@@ -3,7 +3,6 @@ every operation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,6 @@ from tests.web.conftest import METRICS_TOKEN, PASSWORD, Admin, Json
 from tests.web.openapi import Description
 from tokenhub.host import journal_directory
 from tokenhub.ingest import Ingester
-from tokenhub.providers.simulator import Simulator
 
 API = Description()
 ADMIN, KEY, METRICS, NOBODY = "admin", "key", "metrics", "nobody"
@@ -206,14 +204,6 @@ class World:
             headers={**({"Authorization": f"Bearer {token}"} if token else {}), **ask.headers},
             json=ask.body,
         )
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    found = Simulator()
-    found.start()
-    yield found
-    found.stop()
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ model_aliases = Table(
 credentials_file = Table(
     "credentials_file",
     metadata,
-    text("kind", primary_key=True),  # provider | model
+    text("kind", primary_key=True),  # provider | model | autoloaded
     text("entity_id", primary_key=True),
     Column("fields", Text, nullable=False),  # JSON: the values that were last applied, no secrets
     boolean("is_listed"),  # whether the file still has it

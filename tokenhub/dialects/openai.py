@@ -209,14 +209,14 @@ def usage_of(payload: Mapping[str, Any]) -> Usage | None:
     usage = payload.get("usage")
     if not isinstance(usage, dict):
         return None
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    prompt, completion = count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens")
     if not prompt and not completion:
         return None
-    cached = min(prompt, _count(usage.get("prompt_tokens_details"), "cached_tokens"))
-    written = _count(usage.get("prompt_tokens_details"), "cache_write_tokens")
-    reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
+    cached = min(prompt, count_of(usage.get("prompt_tokens_details"), "cached_tokens"))
+    written = count_of(usage.get("prompt_tokens_details"), "cache_write_tokens")
+    reasoning = count_of(usage.get("completion_tokens_details"), "reasoning_tokens")
     # Some servers count reasoning beside the completion; their total gives it away.
-    if reasoning and _count(usage, "total_tokens") == prompt + completion + reasoning:
+    if reasoning and count_of(usage, "total_tokens") == prompt + completion + reasoning:
         completion += reasoning
     return Usage(
         input_tokens=prompt,
@@ -225,6 +225,14 @@ def usage_of(payload: Mapping[str, Any]) -> Usage | None:
         cache_write_tokens=min(written, prompt - cached),
         reasoning_tokens=min(reasoning, completion),
     )
+
+
+def count_of(usage: Any, key: str) -> int:
+    """A number of tokens in a provider's `usage`; what cannot be one counts as none."""
+    value = usage.get(key) if isinstance(usage, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return int(value) if 0 <= value <= TOKENS_MAX else 0
 
 
 def error_body(error: TokenHubError) -> dict[str, Any]:
@@ -309,15 +317,6 @@ def _says_something(choice: Any) -> bool:
     if not isinstance(delta, dict) or choice.get("finish_reason"):
         return True
     return any(value for name, value in delta.items() if name != "role")
-
-
-def _count(usage: Any, key: str) -> int:
-    value = usage.get(key) if isinstance(usage, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0
-    if not 0 <= value <= TOKENS_MAX:
-        return 0
-    return int(value)
 
 
 def _object(data: bytes) -> dict[str, Any]:

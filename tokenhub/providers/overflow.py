@@ -30,52 +30,49 @@ class Overflow(NamedTuple):
 
 _NUMBER = rf"(\d{{1,{TOKENS_DIGITS_MAX}}})(?!\d)"
 
-_CONTEXT = [
-    re.compile(pattern.replace("#", _NUMBER), re.IGNORECASE)
-    for pattern in (
-        # OpenAI, DeepSeek, vLLM: "This model's maximum context length is 8192 tokens."
-        # vLLM: "However, the model's context length is only 131072 tokens"
-        r"context length is (?:only )?#",
-        # Anthropic: "exceed context limit: 188059 + 20000 > 200000"
-        r"context limit: \d+ \+ \d+ > #",
-        # Anthropic: "prompt is too long: 208656 tokens > 200000 maximum"
-        r"too long: \d+ tokens > # maximum",
-        # vLLM: "is longer than the maximum model length of 8192"
-        r"maximum model length of #",
-        # vLLM: "cannot be greater than max_model_len=max_total_tokens=3072"
-        r"max_model_len=(?:max_total_tokens=)?#",
-        # llama.cpp: "exceeds the available context size (4096 tokens)"
-        r"available context size \(# tokens",
-    )
-]
-_INPUT = [
-    re.compile(pattern.replace("#", _NUMBER), re.IGNORECASE)
-    for pattern in (
-        # OpenAI: "However, your messages resulted in 8227 tokens"
-        r"messages resulted in # tokens",
-        # OpenAI: "(1360 in your prompt; 4000 for the completion)"
-        r"\(# in your prompt",
-        # vLLM: "you requested 2049 tokens in the messages,"
-        r"requested # tokens in the messages",
-        # vLLM: "and your request has 22 input tokens"
-        r"request has # input tokens",
-        r"context limit: # \+ \d+ >",
-        r"too long: # tokens >",
-        # vLLM: "The decoder prompt (length 12324)"
-        r"prompt \(length #\)",
-        # llama.cpp: "request (5000 tokens) exceeds the available context size"
-        r"request \(# tokens\) exceeds",
-    )
-]
-_OUTPUT = [
-    re.compile(pattern.replace("#", _NUMBER), re.IGNORECASE)
-    for pattern in (
-        # Anthropic: "max_tokens: 8000 > 4096, which is the maximum allowed number of output tokens"
-        r"max_tokens: \d+ > #, which is the maximum allowed",
-        # OpenAI: "This model supports at most 16384 completion tokens"
-        r"supports at most # completion tokens",
-    )
-]
+
+def _patterns(*texts: str) -> list[re.Pattern[str]]:
+    """`#` stands for the number that is wanted."""
+    return [re.compile(text.replace("#", _NUMBER), re.IGNORECASE) for text in texts]
+
+
+_CONTEXT = _patterns(
+    # OpenAI, DeepSeek, vLLM: "This model's maximum context length is 8192 tokens."
+    # vLLM: "However, the model's context length is only 131072 tokens"
+    r"context length is (?:only )?#",
+    # Anthropic: "exceed context limit: 188059 + 20000 > 200000"
+    r"context limit: \d+ \+ \d+ > #",
+    # Anthropic: "prompt is too long: 208656 tokens > 200000 maximum"
+    r"too long: \d+ tokens > # maximum",
+    # vLLM: "is longer than the maximum model length of 8192"
+    r"maximum model length of #",
+    # vLLM: "cannot be greater than max_model_len=max_total_tokens=3072"
+    r"max_model_len=(?:max_total_tokens=)?#",
+    # llama.cpp: "exceeds the available context size (4096 tokens)"
+    r"available context size \(# tokens",
+)
+_INPUT = _patterns(
+    # OpenAI: "However, your messages resulted in 8227 tokens"
+    r"messages resulted in # tokens",
+    # OpenAI: "(1360 in your prompt; 4000 for the completion)"
+    r"\(# in your prompt",
+    # vLLM: "you requested 2049 tokens in the messages,"
+    r"requested # tokens in the messages",
+    # vLLM: "and your request has 22 input tokens"
+    r"request has # input tokens",
+    r"context limit: # \+ \d+ >",
+    r"too long: # tokens >",
+    # vLLM: "The decoder prompt (length 12324)"
+    r"prompt \(length #\)",
+    # llama.cpp: "request (5000 tokens) exceeds the available context size"
+    r"request \(# tokens\) exceeds",
+)
+_OUTPUT = _patterns(
+    # Anthropic: "max_tokens: 8000 > 4096, which is the maximum allowed number of output tokens"
+    r"max_tokens: \d+ > #, which is the maximum allowed",
+    # OpenAI: "This model supports at most 16384 completion tokens"
+    r"supports at most # completion tokens",
+)
 # "you requested 4927 tokens (3927 in the messages, 1000 in the completion)": what was asked for is
 # known only together with its output. It is exact, and names the input apart; with functions
 # ("4143 in the messages, 95 in the functions") the input is all that comes before the completion.

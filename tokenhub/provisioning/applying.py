@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from tokenhub import store
 from tokenhub.batches import Step, apply_all, expect
 from tokenhub.board.board import unix_ms
-from tokenhub.capabilities import known
+from tokenhub.capabilities import new_model
 from tokenhub.catalog import Catalog
 from tokenhub.credentials import PROVIDER_TYPE, Contents, Entry, Rules
 from tokenhub.db import Database
@@ -103,7 +103,8 @@ class Applying:
         fresh = _fresh(values, row)
         if _is_deleted(before, row, fresh):
             return
-        base = before or _new_model(entry.id, values)
+        upstream_model = values.get("upstream_model", "")
+        base = before or new_model(entry.id, values["provider_id"], upstream_model)
         after = with_values(base, values if before is None else fresh)
         if after.provider_id not in state.providers:
             self._refuse("model", entry.id, row, "its provider is not there")
@@ -175,14 +176,6 @@ def _cred_store(provider: Provider, fresh: Mapping[str, Any]) -> str:
     if "has_key" in fresh and provider.cred_store == "file":
         return "none"
     return provider.cred_store
-
-
-def _new_model(model_id: str, values: Mapping[str, Any]) -> Model:
-    """A model as the admin API would make it: with what is known by its name."""
-    upstream_model = values.get("upstream_model") or model_id
-    found = known(upstream_model)
-    model = Model(model_id, values["provider_id"], upstream_model)
-    return replace(model, **found._asdict()) if found else model
 
 
 def _provider_step(

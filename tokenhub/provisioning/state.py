@@ -12,19 +12,10 @@ from sqlalchemy import Connection
 from tokenhub import store
 from tokenhub.catalog import Change
 from tokenhub.domain import Model, Price, Provider
-from tokenhub.pricing import usd_per_1k
+from tokenhub.pricing import PRICE_NAMES, shown_prices
 from tokenhub.store import FileEntry
 
 ACTOR = "credentials-file"
-ALL = 2**31
-
-PRICES = {
-    "input_per_1k": "input_per_mtok",
-    "output_per_1k": "output_per_mtok",
-    "cache_read_per_1k": "cache_read_per_mtok",
-    "cache_write_per_1k": "cache_write_per_mtok",
-}
-"""The file's names of the prices, which are the admin API's, and ours."""
 
 _HIDDEN = ("revision", "created_at", "price")
 
@@ -44,22 +35,20 @@ class State:
 
 def load(connection: Connection) -> State:
     """Look at the database."""
-    providers, _ = store.list_providers(connection, ALL, 0)
-    models, _ = store.list_models(connection, ALL, 0)
     return State(
-        providers={each.id: each for each in providers},
-        models={each.id: each for each in models},
+        providers=store.load_providers(connection),
+        models=store.load_models(connection),
         entries={(each.kind, each.id): each for each in store.list_file_entries(connection)},
     )
 
 
 def with_values(model: Model, values: Mapping[str, Any]) -> Model:
     """A model with a file's values; a price among them is set by hand."""
-    prices = {ours: values[theirs] for theirs, ours in PRICES.items() if theirs in values}
+    prices = {ours: values[theirs] for theirs, ours in PRICE_NAMES.items() if theirs in values}
     if prices:
         price: Price = replace(model.price, **prices)
         model = replace(model, price=price, pricing_source="manual", pricing_origin="")
-    rest = {name: value for name, value in values.items() if name not in PRICES}
+    rest = {name: value for name, value in values.items() if name not in PRICE_NAMES}
     after = replace(model, **rest)
     return replace(after, upstream_model=after.upstream_model or after.id)
 
@@ -85,5 +74,5 @@ def _shown(thing: Provider | Model | None) -> dict[str, Any]:
         each.name: getattr(thing, each.name) for each in fields(thing) if each.name not in _HIDDEN
     }
     if isinstance(thing, Model):
-        found |= {name: usd_per_1k(getattr(thing.price, ours)) for name, ours in PRICES.items()}
+        found |= shown_prices(thing.price)
     return found

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select
 
 from tokenhub.db.catalog_tables import models, price_versions, providers, routing_config
 from tokenhub.domain import Model, Price, Provider, RoutingDefaults
-from tokenhub.store.statements import ONLY_ROW, insert_into, page_of, upsert_revised
+from tokenhub.store.statements import ONLY_ROW, page_of, upsert, upsert_revised
 
 PRICES = (
     "input_per_mtok", "output_per_mtok", "cache_read_per_mtok", "cache_write_per_mtok",
@@ -31,6 +31,12 @@ def list_providers(connection: Connection, limit: int, offset: int) -> tuple[lis
     query = select(providers).order_by(providers.c.created_at, providers.c.id)
     rows, total = page_of(connection, query, limit, offset)
     return [provider_from(row) for row in rows], total
+
+
+def load_providers(connection: Connection) -> dict[str, Provider]:
+    """All providers by id, in the order of `list_providers`."""
+    query = select(providers).order_by(providers.c.created_at, providers.c.id)
+    return {row["id"]: provider_from(row) for row in connection.execute(query).mappings()}
 
 
 def save_provider(connection: Connection, provider: Provider, at: int) -> Provider:
@@ -63,6 +69,12 @@ def list_models(connection: Connection, limit: int, offset: int) -> tuple[list[M
     """A page of the models by id, and how many there are."""
     rows, total = page_of(connection, select(models).order_by(models.c.id), limit, offset)
     return [model_from(row) for row in rows], total
+
+
+def load_models(connection: Connection) -> dict[str, Model]:
+    """All models by id, sorted."""
+    query = select(models).order_by(models.c.id)
+    return {row["id"]: model_from(row) for row in connection.execute(query).mappings()}
 
 
 def save_model(connection: Connection, model: Model, at: int) -> Model:
@@ -124,8 +136,7 @@ def save_routing(connection: Connection, routing: RoutingDefaults, at: int) -> N
         "default_max_latency_ms": routing.max_latency_ms,
         "updated_at": at,
     }
-    statement = insert_into(connection, routing_config).values(id=ONLY_ROW, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+    upsert(connection, routing_config, {"id": ONLY_ROW}, values)
 
 
 def provider_from(row: RowMapping) -> Provider:

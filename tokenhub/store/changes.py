@@ -11,12 +11,10 @@ from tokenhub.db.catalog_tables import (
     api_keys,
     changes,
     generation,
-    models,
-    providers,
     vault_entries,
 )
 from tokenhub.domain import ApiKey, Model, Provider, RoutingDefaults
-from tokenhub.store.catalog import find_routing, model_from, provider_from
+from tokenhub.store.catalog import find_routing, load_models, load_providers
 from tokenhub.store.keys import api_key_from
 
 
@@ -52,14 +50,12 @@ class Loaded:
 
 def load_all(connection: Connection) -> Loaded:
     """Load everything; all of it of one moment, as the transaction is."""
-    all_providers = connection.execute(select(providers)).mappings()
-    all_models = connection.execute(select(models)).mappings()
     all_keys = connection.execute(select(api_keys).where(api_keys.c.sha256.is_not(None)))
     sealed = connection.execute(select(vault_entries.c.name, vault_entries.c.sealed))
     return Loaded(
         generation=load_generation(connection),
-        providers={row["id"]: provider_from(row) for row in all_providers},
-        models={row["id"]: model_from(row) for row in all_models},
+        providers=load_providers(connection),
+        models=load_models(connection),
         keys={row["sha256"]: api_key_from(row) for row in all_keys.mappings()},
         routing=find_routing(connection),
         sealed={row.name: row.sealed for row in sealed},

@@ -13,7 +13,7 @@ import orjson
 from sqlalchemy import Connection, RowMapping, delete, select
 
 from tokenhub.db.catalog_tables import credentials_file
-from tokenhub.store.statements import insert_into
+from tokenhub.store.statements import upsert
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,7 @@ def save_file_entry(connection: Connection, entry: FileEntry) -> None:
         "is_listed": entry.is_listed,
         "applied_at": entry.applied_at,
     }
-    statement = insert_into(connection, credentials_file).values(
-        kind=entry.kind, entity_id=entry.id, **values
-    )
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=["kind", "entity_id"], set_=values)
-    )
+    upsert(connection, credentials_file, {"kind": entry.kind, "entity_id": entry.id}, values)
 
 
 def forget_file_entry(connection: Connection, kind: str, entity_id: str) -> None:

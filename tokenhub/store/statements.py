@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, Table, func, select
@@ -36,6 +36,14 @@ def page_of(
     total = connection.scalar(select(func.count()).select_from(query.order_by(None).subquery()))
     rows = connection.execute(query.limit(limit).offset(offset)).mappings().all()
     return rows, int(total or 0)
+
+
+def upsert(
+    connection: Connection, table: Table, key: Mapping[str, Any], values: Mapping[str, Any]
+) -> None:
+    """Insert a row, or change the one that has this key."""
+    statement = insert_into(connection, table).values(**key, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=[*key], set_=values))
 
 
 def upsert_revised(connection: Connection, table: Table, values: dict[str, Any], at: int) -> int:

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, delete, select
 
 from tokenhub.db.catalog_tables import vault, vault_entries
 from tokenhub.domain import VaultRow
-from tokenhub.store.statements import ONLY_ROW, insert_into, insert_new
+from tokenhub.store.statements import ONLY_ROW, insert_new, upsert
 
 
 def find_vault(connection: Connection) -> VaultRow | None:
@@ -40,9 +40,7 @@ def find_entry(connection: Connection, name: str) -> bytes | None:
 
 def save_entry(connection: Connection, name: str, sealed: bytes, at: int) -> None:
     """Store a sealed secret, or replace it."""
-    values = {"sealed": sealed, "updated_at": at}
-    statement = insert_into(connection, vault_entries).values(name=name, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+    upsert(connection, vault_entries, {"name": name}, {"sealed": sealed, "updated_at": at})
 
 
 def delete_entry(connection: Connection, name: str) -> bool:

@@ -15,6 +15,7 @@ import orjson
 from flask import request
 from sqlalchemy import Connection
 
+from tokenhub.batches import Overtaken, expect
 from tokenhub.catalog import Change
 from tokenhub.errors import Conflict
 from tokenhub.services import Services
@@ -45,10 +46,6 @@ class Subject(Generic[T]):
     id: str
     find: Callable[[Connection], T | None]
     show: Callable[[T], Shown]
-
-
-class _Overtaken(Exception):
-    """It is no longer what was read."""
 
 
 def save(
@@ -82,7 +79,7 @@ def save(
             write(connection, after)
             stored = subject.find(connection)
             if stored is None:
-                raise _Overtaken
+                raise Overtaken
             return stored
 
         detail = {
@@ -138,12 +135,11 @@ def _retry(hub: Services, subject: Subject[T], attempt: Callable[[T | None], R])
     for _ in range(TRIES):
         try:
             return attempt(answers.read(hub, subject.find))
-        except _Overtaken:
+        except Overtaken:
             continue
     raise Conflict("others are changing this at the same time; try again", code="overtaken")
 
 
 def _check(connection: Connection, subject: Subject[T], before: T | None) -> None:
     take_turn(connection)
-    if subject.find(connection) != before:
-        raise _Overtaken
+    expect(subject.find(connection), before)

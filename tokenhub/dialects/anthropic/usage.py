@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenhub.dialects.openai import TOKENS_MAX
+from tokenhub.dialects.openai import count_of
 from tokenhub.domain import Usage
 
 
@@ -19,12 +19,15 @@ def usage_of(usage: object) -> Usage | None:
     """
     if not isinstance(usage, dict):
         return None
-    read = _count(usage, "cache_read_input_tokens")
-    written = _count(usage, "cache_creation_input_tokens") or _written(usage)
-    total, output = _count(usage, "input_tokens") + read + written, _count(usage, "output_tokens")
+    read = count_of(usage, "cache_read_input_tokens")
+    written = count_of(usage, "cache_creation_input_tokens") or _written(usage)
+    total, output = (
+        count_of(usage, "input_tokens") + read + written,
+        count_of(usage, "output_tokens"),
+    )
     if not total and not output:
         return None
-    thinking = _count(usage.get("output_tokens_details"), "thinking_tokens")
+    thinking = count_of(usage.get("output_tokens_details"), "thinking_tokens")
     return Usage(
         input_tokens=total,
         output_tokens=output,
@@ -56,11 +59,4 @@ def _written(usage: dict[str, Any]) -> int:
     """The sum of the detail by time to live, for servers that send only that."""
     detail = usage.get("cache_creation")
     names = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
-    return sum(_count(detail, name) for name in names)
-
-
-def _count(usage: Any, key: str) -> int:
-    value = usage.get(key) if isinstance(usage, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0
-    return int(value) if 0 <= value <= TOKENS_MAX else 0
+    return sum(count_of(detail, name) for name in names)

@@ -12,9 +12,12 @@ from typing import Any
 from tokenhub.providers.simulator.anthropic_messages import (
     check_keys,
     check_messages,
+    check_pattern,
+    check_present,
     check_text,
     invalid,
     of_type,
+    wrong_tag,
 )
 from tokenhub.providers.simulator.client import Request
 from tokenhub.providers.simulator.errors import Refused
@@ -38,6 +41,7 @@ SAMPLING_FIELDS = frozenset(("temperature", "top_p", "top_k"))
 BETA_FIELDS = frozenset(("output_format", "mcp_servers", "context_management"))
 TOOL_NAME = re.compile("[a-zA-Z0-9_-]{1,128}")
 SERVER_TOOL = re.compile(r"[a-z_0-9]+_\d{8}")
+TOOL_TAGS = ("bash_20250124", "custom", "text_editor_20250728", "web_search_20250305")
 TOOL_KEYS = frozenset(
     ("name", "description", "input_schema", "type", "cache_control", "strict", "input_examples",
      "allowed_callers", "defer_loading", "eager_input_streaming"),
@@ -79,9 +83,7 @@ def check(body: dict[str, Any], *, version: str, is_beta: bool) -> None:
     """
     allowed = FIELDS if version == VERSION_WITHOUT_SAMPLING else FIELDS | SAMPLING_FIELDS
     check_keys(body, allowed | BETA_FIELDS if is_beta else allowed, "")
-    for name in ("model", "max_tokens", "messages"):
-        if name not in body:
-            raise invalid(name, "Field required")
+    check_present(body, ("model", "max_tokens", "messages"), "")
     _check_limit(body)
     _check_sampling(body)
     _check_options(body)
@@ -97,9 +99,7 @@ def check_count(body: dict[str, Any]) -> None:
         Refused: the API would not take it.
     """
     check_keys(body, COUNTED, "")
-    for name in ("model", "messages"):
-        if name not in body:
-            raise invalid(name, "Field required")
+    check_present(body, ("model", "messages"), "")
     _check_shared(body)
     check_messages(body)
     _check_marks(body)
@@ -163,12 +163,7 @@ def _check_tools(body: dict[str, Any]) -> None:
         kind = of_type(tool, dict, f"tools.{number}").get("type")
         if kind not in (None, "custom"):
             if not isinstance(kind, str) or not SERVER_TOOL.fullmatch(kind):
-                raise invalid(
-                    f"tools.{number}",
-                    f"Input tag '{kind}' found using 'type' does not match any of the expected "
-                    "tags: 'bash_20250124', 'custom', 'text_editor_20250728', "
-                    "'web_search_20250305'",
-                )
+                raise wrong_tag(f"tools.{number}", kind, TOOL_TAGS)
             continue
         _check_tool(tool, f"tools.{number}.custom")
         if tool["name"] in names:
@@ -178,16 +173,12 @@ def _check_tools(body: dict[str, Any]) -> None:
 
 def _check_tool(tool: dict[str, Any], where: str) -> None:
     check_keys(tool, TOOL_KEYS, where)
-    for name in ("name", "input_schema"):
-        if name not in tool:
-            raise invalid(f"{where}.{name}", "Field required")
-    if not TOOL_NAME.fullmatch(of_type(tool["name"], str, f"{where}.name")):
-        raise invalid(f"{where}.name", f"String should match pattern '^{TOOL_NAME.pattern}$'")
+    check_present(tool, ("name", "input_schema"), where)
+    check_pattern(tool["name"], TOOL_NAME, f"{where}.name")
     if "description" in tool:
         of_type(tool["description"], str, f"{where}.description")
     schema = of_type(tool["input_schema"], dict, f"{where}.input_schema")
-    if "type" not in schema:
-        raise invalid(f"{where}.input_schema.type", "Field required")
+    check_present(schema, ("type",), f"{where}.input_schema")
     if schema["type"] != "object":
         raise invalid(f"{where}.input_schema.type", "Input should be 'object'")
 
@@ -196,11 +187,7 @@ def _check_tool_choice(body: dict[str, Any]) -> None:
     choice = of_type(body["tool_choice"], dict, "tool_choice")
     kind = str(choice.get("type"))
     if kind not in CHOICE_KEYS:
-        raise invalid(
-            "tool_choice",
-            f"Input tag '{kind}' found using 'type' does not match any of the expected tags: "
-            "'any', 'auto', 'none', 'tool'",
-        )
+        raise wrong_tag("tool_choice", kind, sorted(CHOICE_KEYS))
     check_keys(choice, CHOICE_KEYS[kind], f"tool_choice.{kind}")
     if not body.get("tools"):
         raise Refused("tool_choice may only be specified while providing tools")
@@ -208,8 +195,7 @@ def _check_tool_choice(body: dict[str, Any]) -> None:
         of_type(choice["disable_parallel_tool_use"], bool,
                 f"tool_choice.{kind}.disable_parallel_tool_use")  # fmt: skip
     if kind == "tool":
-        if "name" not in choice:
-            raise invalid("tool_choice.tool.name", "Field required")
+        check_present(choice, ("name",), "tool_choice.tool")
         if not any(tool.get("name") == choice["name"] for tool in body["tools"]):
             raise Refused(f"Tool '{choice['name']}' not found in provided tools")
 
@@ -218,11 +204,7 @@ def _check_thinking(body: dict[str, Any]) -> None:
     thinking = of_type(body["thinking"], dict, "thinking")
     kind = str(thinking.get("type"))
     if kind not in THINKING_KEYS:
-        raise invalid(
-            "thinking",
-            f"Input tag '{kind}' found using 'type' does not match any of the expected tags: "
-            "'adaptive', 'between_tools', 'disabled', 'enabled'",
-        )
+        raise wrong_tag("thinking", kind, sorted(THINKING_KEYS))
     check_keys(thinking, THINKING_KEYS[kind], f"thinking.{kind}")
     if kind == "enabled":
         _check_budget(body, thinking)
@@ -232,8 +214,7 @@ def _check_thinking(body: dict[str, Any]) -> None:
 
 def _check_budget(body: dict[str, Any], thinking: dict[str, Any]) -> None:
     where = "thinking.enabled.budget_tokens"
-    if "budget_tokens" not in thinking:
-        raise invalid(where, "Field required")
+    check_present(thinking, ("budget_tokens",), "thinking.enabled")
     budget = of_type(thinking["budget_tokens"], int, where)
     if budget < THINKING_TOKENS_MIN:
         raise invalid(where, f"Input should be greater than or equal to {THINKING_TOKENS_MIN}")

@@ -7,6 +7,7 @@ first in the message right after the calls. https://platform.claude.com/docs/en/
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from tokenhub.providers.simulator.errors import Refused
@@ -41,6 +42,14 @@ def invalid(where: str, why: str) -> Refused:
     return Refused(f"{where}: {why}")
 
 
+def wrong_tag(where: str, kind: object, expected: Iterable[str]) -> Refused:
+    listed = ", ".join(f"'{each}'" for each in expected)
+    return invalid(
+        where,
+        f"Input tag '{kind}' found using 'type' does not match any of the expected tags: {listed}",
+    )
+
+
 def of_type(value: Any, kind: type, where: str) -> Any:
     """The value, which is of the type; raises Refused if not."""
     is_bool = isinstance(value, bool)
@@ -54,6 +63,19 @@ def check_keys(value: dict[str, Any], allowed: frozenset[str], where: str) -> No
     for name in value:
         if name not in allowed:
             raise invalid(f"{where}.{name}" if where else name, "Extra inputs are not permitted")
+
+
+def check_present(value: dict[str, Any], names: Iterable[str], where: str) -> None:
+    """Raises Refused for a field that the API cannot do without."""
+    for name in names:
+        if name not in value:
+            raise invalid(f"{where}.{name}" if where else name, "Field required")
+
+
+def check_pattern(value: Any, pattern: re.Pattern[str], where: str) -> None:
+    """Raises Refused for anything but a string that matches."""
+    if not pattern.fullmatch(of_type(value, str, where)):
+        raise invalid(where, f"String should match pattern '^{pattern.pattern}$'")
 
 
 def check_text(block: dict[str, Any], where: str, whole: str) -> None:
@@ -91,8 +113,7 @@ def _check_message(message: Any, where: str, *, is_last: bool) -> None:
     check_keys(of_type(message, dict, where), frozenset(("role", "content")), where)
     role = message.get("role")
     _check_role(role, where)
-    if "content" not in message:
-        raise invalid(f"{where}.content", "Field required")
+    check_present(message, ("content",), where)
     said = message["content"]
     if not said and isinstance(said, str | list):
         if is_last and role == "assistant":
@@ -120,11 +141,7 @@ def _check_role(role: Any, where: str) -> None:
 def _check_block(block: Any, where: str, allowed: frozenset[str], role: str) -> None:
     kind = str(of_type(block, dict, where).get("type"))
     if kind not in KEYS:
-        raise invalid(
-            where,
-            f"Input tag '{kind}' found using 'type' does not match any of the expected tags: "
-            + ", ".join(f"'{each}'" for each in sorted(KEYS)),
-        )
+        raise wrong_tag(where, kind, sorted(KEYS))
     if kind not in allowed:
         raise invalid(where, f"`{kind}` blocks are not allowed in `{role}` messages")
     if kind == "text":
@@ -172,11 +189,7 @@ def _check_source(block: dict[str, Any], where: str, kind: str) -> None:
         case "content" if kind == "document":
             return
         case other:
-            raise invalid(
-                where,
-                f"Input tag '{other}' found using 'type' does not match any of the expected tags: "
-                "'base64', 'file', 'url'",
-            )
+            raise wrong_tag(where, other, ("base64", "file", "url"))
 
 
 def _check_data(source: dict[str, Any], where: str, kind: str, form: str) -> None:
@@ -195,16 +208,12 @@ def _check_data(source: dict[str, Any], where: str, kind: str, form: str) -> Non
 
 def _check_call(block: dict[str, Any], where: str) -> None:
     for name, pattern in (("id", TOOL_ID), ("name", TOOL_NAME)):
-        if not pattern.fullmatch(of_type(block.get(name), str, f"{where}.{name}")):
-            raise invalid(f"{where}.{name}", f"String should match pattern '^{pattern.pattern}$'")
+        check_pattern(block.get(name), pattern, f"{where}.{name}")
     of_type(block.get("input"), dict, f"{where}.input")
 
 
 def _check_result(block: dict[str, Any], where: str) -> None:
-    call_id = of_type(block.get("tool_use_id"), str, f"{where}.tool_use_id")
-    if not TOOL_ID.fullmatch(call_id):
-        raise invalid(f"{where}.tool_use_id",
-                      f"String should match pattern '^{TOOL_ID.pattern}$'")  # fmt: skip
+    check_pattern(block.get("tool_use_id"), TOOL_ID, f"{where}.tool_use_id")
     if "is_error" in block:
         of_type(block["is_error"], bool, f"{where}.is_error")
     said = block.get("content", "")
@@ -216,8 +225,7 @@ def _check_result(block: dict[str, Any], where: str) -> None:
 
 def _check_thinking(block: dict[str, Any], where: str) -> None:
     thought = of_type(block.get("thinking"), str, f"{where}.thinking.thinking")
-    if "signature" not in block:
-        raise invalid(f"{where}.thinking.signature", "Field required")
+    check_present(block, ("signature",), f"{where}.thinking")
     if block["signature"] != sign(thought):
         raise invalid(where, "Invalid `signature` in `thinking` block")
 

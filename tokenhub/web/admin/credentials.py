@@ -11,10 +11,11 @@ from flask import Blueprint, Response
 
 from tokenhub import credentials, store
 from tokenhub.config import Settings
-from tokenhub.credentials import PROVIDER_TYPE, BadFile, Rules
+from tokenhub.credentials import BadFile, Rules
 from tokenhub.domain import Provider
 from tokenhub.errors import InvalidRequest
 from tokenhub.outbound import check_url
+from tokenhub.pricing import PRICE_NAMES
 from tokenhub.providers import ADAPTERS
 from tokenhub.store import FileEntry
 from tokenhub.web import forms, guards
@@ -26,7 +27,7 @@ routes = Blueprint("credentials", __name__)
 PROVIDER_FIELDS = ("id", "type", "base_url", "endpoints", "api_key", "enabled")
 MODEL_FIELDS = (
     "id", "provider_id", "upstream_model", "weight", "max_context_tokens", "max_output_tokens",
-    *models.PRICES, "enabled", "capabilities", "tool_name_map",
+    *PRICE_NAMES, "enabled", "capabilities", "tool_name_map",
 )  # fmt: skip
 
 
@@ -68,18 +69,11 @@ def rules(settings: Settings) -> Rules:
     return Rules(
         providers={
             **{name: providers.FIELDS[name] for name in PROVIDER_FIELDS},
-            "type": _read_type,
             "autoload_models": forms.flag,
         },
         models={name: models.FIELDS[name] for name in MODEL_FIELDS},
         check_provider=check_provider,
     )
-
-
-def _read_type(name: str, value: Any) -> str:
-    """An empty type is the original's word for its default."""
-    found: str = providers.FIELDS[name](name, value)
-    return found or PROVIDER_TYPE
 
 
 def _problems(settings: Settings) -> list[str]:

@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 
 from tokenhub import store
 from tokenhub.board.board import unix_ms
-from tokenhub.capabilities import known
+from tokenhub.capabilities import new_model
 from tokenhub.domain import CAPABILITIES, Model
 from tokenhub.errors import InvalidRequest, NotFound
 from tokenhub.ids import MODEL_ID_BYTES_MAX
-from tokenhub.pricing import usd_per_1k
+from tokenhub.pricing import PRICE_NAMES, shown_prices
 from tokenhub.services import Services
 from tokenhub.web import changes, forms, guards
 from tokenhub.web.answers import answer, listing, read
@@ -24,14 +24,6 @@ routes = Blueprint("models", __name__)
 
 TOKENS_MAX = 1_000_000_000
 TOOL_NAMES_MAX = 1000
-
-PRICES = {
-    "input_per_1k": "input_per_mtok",
-    "output_per_1k": "output_per_mtok",
-    "cache_read_per_1k": "cache_read_per_mtok",
-    "cache_write_per_1k": "cache_write_per_mtok",
-}
-"""The API's names of the prices, in dollars per 1,000 tokens, and ours."""
 
 Alter = Callable[[Model | None], Model]
 
@@ -44,10 +36,7 @@ def upsert() -> Response:
     """
     hub = guards.services()
     values = forms.read_fields(hub, FIELDS, required=("id", "provider_id"))
-    fresh = Model(values.pop("id"), values["provider_id"], "")
-    found = known(values.get("upstream_model") or fresh.id)
-    if found is not None:
-        values = {**found._asdict(), **values}
+    fresh = new_model(values.pop("id"), values["provider_id"], values.get("upstream_model", ""))
     _save(hub, "model.upsert", fresh.id, values=values, base=lambda _: fresh)
     return answer({"ok": True})
 
@@ -66,7 +55,7 @@ def patch(model_id: str) -> Response:
     hub = guards.services()
     model_id = forms.path_id(model_id)
     values = forms.read_fields(hub, PATCHABLE)
-    if not PRICES.keys().isdisjoint(values):
+    if not PRICE_NAMES.keys().isdisjoint(values):
         values.setdefault("pricing_source", "manual")
         values["pricing_origin"] = ""
 
@@ -102,7 +91,7 @@ def record(model: Model) -> dict[str, Any]:
         "weight": model.weight,
         "max_context_tokens": model.max_context_tokens,
         "max_output_tokens": model.max_output_tokens,
-        **{shown: usd_per_1k(getattr(model.price, name)) for shown, name in PRICES.items()},
+        **shown_prices(model.price),
         "enabled": model.enabled,
         "pricing_source": model.pricing_source,
         "pricing_origin": model.pricing_origin,
@@ -115,7 +104,7 @@ def record(model: Model) -> dict[str, Any]:
 def _save(
     hub: Services, action: str, model_id: str, *, values: dict[str, Any], base: Alter
 ) -> Model:
-    prices = {PRICES[name]: values.pop(name) for name in PRICES if name in values}
+    prices = {ours: values.pop(name) for name, ours in PRICE_NAMES.items() if name in values}
 
     def alter(before: Model | None) -> Model:
         old = base(before)
@@ -145,7 +134,7 @@ PATCHABLE: dict[str, forms.Reader] = {
     "weight": forms.integer(0, 10),
     "max_context_tokens": forms.integer(0, TOKENS_MAX),
     "max_output_tokens": forms.integer(0, TOKENS_MAX),
-    **dict.fromkeys(PRICES, forms.price),
+    **dict.fromkeys(PRICE_NAMES, forms.price),
     "enabled": forms.flag,
     "pricing_source": forms.one_of("manual", "litellm", "provider"),
     "capabilities": forms.some_of(*CAPABILITIES),

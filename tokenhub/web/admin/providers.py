@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from tokenhub import store
 from tokenhub.board.board import unix_ms
 from tokenhub.catalog import Change, write_down
+from tokenhub.credentials import PROVIDER_TYPE
 from tokenhub.domain import Provider
 from tokenhub.errors import InvalidRequest, NotFound
 from tokenhub.ids import PROVIDER_ID_BYTES_MAX
@@ -37,7 +38,6 @@ API_KEY_CHARS_MAX = 8192
 NAME_LOOKUP_SECS = 2.0
 """How long saving a provider waits to hear where its host names lead, all of them together."""
 
-DEFAULT_TYPE = "openai"
 MANY_ENDPOINTS_TYPE = "vllm"
 """The type whose providers may have several endpoints: copies of one server, under one key."""
 
@@ -49,7 +49,7 @@ def upsert() -> Response:
     """Create a provider, or replace it but for a credential that is not mentioned."""
     hub = guards.services()
     values = forms.read_fields(hub, FIELDS, required=("id", "base_url"))
-    fresh = Provider(id=values.pop("id"), type=DEFAULT_TYPE, base_url="")
+    fresh = Provider(id=values.pop("id"), type=PROVIDER_TYPE, base_url="")
 
     def base(before: Provider | None) -> Provider:
         return fresh if before is None else replace(fresh, cred_store=before.cred_store)
@@ -165,11 +165,7 @@ def _subject(provider_id: str) -> changes.Subject[Provider]:
 
 
 def _check_type(hub: Services, values: dict[str, Any]) -> None:
-    """An empty type is the original's word for `openai`."""
-    if "type" not in values:
-        return
-    values["type"] = values["type"] or DEFAULT_TYPE
-    if values["type"] not in hub.gateway.adapters:
+    if "type" in values and values["type"] not in hub.gateway.adapters:
         known = ", ".join(sorted(hub.gateway.adapters))
         raise InvalidRequest(f"type must be one of: {known}", param="type")
 
@@ -230,9 +226,14 @@ def _put_entry(connection: Connection, entry: str, sealed: bytes) -> None:
 
 
 def _drop_entry(connection: Connection, entry: str) -> None:
-    if store.find_entry(connection, entry) is not None:
-        store.delete_entry(connection, entry)
+    if store.delete_entry(connection, entry):
         store.record_change(connection, "vault", entry, unix_ms())
+
+
+def _read_type(name: str, value: Any) -> str:
+    """An empty type is the original's word for its default."""
+    found: str = forms.text()(name, value)
+    return found or PROVIDER_TYPE
 
 
 def _read_url(name: str, value: Any) -> str:
@@ -262,7 +263,7 @@ def _read_api_key(name: str, value: Any) -> str:
 
 
 PATCHABLE: dict[str, forms.Reader] = {
-    "type": forms.text(),
+    "type": _read_type,
     "base_url": _read_url,
     "endpoints": _read_endpoints,
     "enabled": forms.flag,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 NANOS_PER_USD = 10**9
 
@@ -96,8 +96,37 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How much at once; 0 = no limit. A key's own and its team's both hold.
+
+    Args:
+        rps: requests per second.
+        rpm, tpm: requests and tokens per minute.
+        parallel: requests in flight.
+    """
+
+    rps: float = 0.0
+    rpm: int = 0
+    tpm: int = 0
+    parallel: int = 0
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A caller's key as the Snapshot knows it; the secret itself is nowhere."""
+    """A caller's key as the Snapshot knows it; the secret itself is nowhere.
+
+    Args:
+        previous_sha256, previous_until: the secret before the last rotation, and until when it
+            still opens.
+        expires_at: already the earlier of the key's expiry and the day its rotation is due.
+        models: ids it may use, `*` at the end for any that begin so; empty = all.
+        networks: where it may be used from, as CIDR; empty = anywhere.
+        directives: whether it may steer routing from within its prompts.
+        policy: what applies when its requests do not say (mode, max_budget_usd, …).
+    """
 
     id: str
     name: str
@@ -107,6 +136,30 @@ class ApiKey:
     scopes: frozenset[str] = frozenset(DEFAULT_SCOPES)
     enabled: bool = True
     expires_at: int | None = None
+    revision: int = 1
+    previous_sha256: bytes = b""
+    previous_bcrypt_hash: str = ""
+    previous_until: int | None = None
+    owner: str = ""
+    team_id: str = ""
+    tags: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    directives: bool = False
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    limits: Limits = NO_LIMITS
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """Keys that share limits and budgets. A disabled team's keys are refused."""
+
+    id: str
+    name: str
+    enabled: bool = True
+    models: tuple[str, ...] = ()
+    limits: Limits = NO_LIMITS
+    created_at: int = 0
     revision: int = 1
 
 
@@ -184,8 +237,7 @@ class ChatRequest:
     needs: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A model that may serve the request."""
 
     model: Model
@@ -194,8 +246,7 @@ class Candidate:
     cost_nanousd: int | None  # estimate; None = unknown price
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Who may serve the request, in order, and why the others may not.
 
     `last_resort` is tried, cheapest first, only when every candidate failed: models that were left
@@ -210,8 +261,7 @@ class Decision:
     snapshot_version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One call to one provider, finished."""
 
     model_id: str

@@ -13,6 +13,7 @@ from typing import Any, cast
 from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
 from gevent.threadpool import ThreadPool
+from werkzeug.routing import MapAdapter
 
 from tokenhub import data_dir, host, store
 from tokenhub.board.board import unix_ms
@@ -54,6 +55,20 @@ class Hub(Flask):
     services: Services
     background: Background
     is_draining = False
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """As Flask's, which looks at the host twice, and no route of ours depends on it."""
+        if request is None or "HTTP_UPGRADE" in request.environ:
+            return super().create_url_adapter(request)
+        return self.url_map.bind(
+            request.host,
+            request.root_path,
+            "",
+            request.scheme,
+            request.method,
+            request.path,
+            query_args=request.environ.get("QUERY_STRING", ""),
+        )
 
     def on_drain(self) -> None:
         """Fail readiness: whoever balances the load should look elsewhere."""

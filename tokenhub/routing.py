@@ -252,25 +252,26 @@ def _rank(
     models, costs = sieved.models, sieved.costs
     ids = [model.id for model in models]
     scores = _scores(sieved, ids, health, COEFFICIENTS[mode])
-    order = [index for _, _, index in sorted(zip(scores, ids, range(len(ids)), strict=True))]
+    # Ids are unique: what is behind them is never compared.
+    ranked = sorted(zip(scores, ids, models, costs, strict=True))
     first, propensities = 0, [0.0] * len(ids)
     if named in ids:
-        first = order.index(ids.index(named))
+        first = [id_ for _, id_, _, _ in ranked].index(named)
         propensities[first] = 1.0
         reason = ROUTED_AS_NAMED
     elif temperature > 0:
         first, propensities = _draw(len(ids), temperature, rng)
-        reason = f"routed-weight-{models[order[first]].weight}"
+        reason = f"routed-weight-{ranked[first][2].weight}"
     else:
         propensities[0] = 1.0
-        reason = f"routed-weight-{models[order[0]].weight}"
+        reason = f"routed-weight-{ranked[0][2].weight}"
     if first:  # a rotation: the others keep their order (the original swaps: weak spot W66)
-        order.insert(0, order.pop(first))
+        ranked.insert(0, ranked.pop(first))
         propensities.insert(0, propensities.pop(first))
     return tuple(
         [
-            Candidate(models[index], scores[index], propensity, costs[index])
-            for index, propensity in zip(order, propensities, strict=True)
+            Candidate(model, score, propensity, cost)
+            for (score, _, model, cost), propensity in zip(ranked, propensities, strict=True)
         ]
     ), reason
 
@@ -301,19 +302,25 @@ def _scores(
 
 
 def _add_plainly(columns: Sequence[_Column]) -> list[float]:
-    count = len(columns[0][1])
-    totals = [0.0] * count
+    totals = [0.0] * len(columns[0][1])
     for coefficient, values in columns:
-        known = [value for value in values if value is not None]
-        top = max(known, default=0)
-        if top <= 0:
-            continue
-        mean = fsum(known) / len(known) if len(known) < count else 0.0
-        totals = [
-            total + coefficient * ((mean if value is None else value) / top)
-            for total, value in zip(totals, values, strict=True)
-        ]
+        complete = _completed(values)
+        top = max(complete)
+        if top > 0:
+            totals = [
+                total + coefficient * (value / top)
+                for total, value in zip(totals, complete, strict=True)
+            ]
     return totals
+
+
+def _completed(values: Sequence[float | None]) -> Sequence[float]:
+    """The mean of the known in the place of the unknown; 0 when nothing is known."""
+    known = [value for value in values if value is not None]
+    if len(known) == len(values):
+        return known
+    mean = fsum(known) / len(known) if known else 0.0
+    return [mean if value is None else value for value in values]
 
 
 def _add_with_numpy(columns: Sequence[_Column]) -> list[float]:

@@ -35,9 +35,9 @@ class Windows:
 
     def add_success(self, row: int, slot: int, now_ms: int, latency_ms: int) -> None:
         """Count an attempt that was answered."""
-        at = self._window(row, slot, now_ms)
-        self._words[at + SUCCESSES] += 1
-        self._words[at + LATENCY_SUM_MS] += latency_ms
+        at, words = self._window(row, slot, now_ms), self._words
+        words[at + SUCCESSES] += 1
+        words[at + LATENCY_SUM_MS] += latency_ms
 
     def add_failure(self, row: int, slot: int, now_ms: int) -> None:
         """Count an attempt that failed."""

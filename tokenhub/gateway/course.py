@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tokenhub.domain import Candidate, ChatRequest, Decision
 from tokenhub.errors import ProviderError
@@ -34,8 +34,7 @@ RETRIED = "retried-transient"
 Admit = Callable[[Candidate], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One turn.
 
     Args:

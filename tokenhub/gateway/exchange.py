@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -156,9 +155,9 @@ class Exchange:
                 target, asked, self._gateway.stream_timeouts, self.outcome.request_id
             )
 
-        stream, opened = self._attempt_all(request, decision, call)
+        stream, made = self._attempt_all(request, decision, call)
         self.outcome.ttft_ms = self._since(self._began)
-        made = replace(opened, ttft_ms=self._since(opened.began))
+        made.ttft_ms = self._since(made.began)
         self.dropped = stream.dropped
 
         def on_end(relay: Relay, ending: Ending, error: ProviderError | None) -> None:
@@ -305,7 +304,7 @@ class Exchange:
         if provider.endpoints and not step.urls:
             urls = (provider.base_url, *provider.endpoints)
             order = self._gateway.board.endpoints.order(provider.id, urls)
-            step = replace(step, urls=tuple(order[:ENDPOINTS_MAX]))
+            step = step._replace(urls=tuple(order[:ENDPOINTS_MAX]))
         target = Target(
             provider_id=provider.id,
             base_url=step.urls[0] if step.urls else provider.base_url,

@@ -14,9 +14,12 @@ from tokenhub.pricing import cost_of
 INTERNAL_ERROR = "internal_error"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Try:
-    """A call to a provider, and when it began (monotonic seconds and since the request came)."""
+    """A call to a provider, and when it began (monotonic seconds and since the request came).
+
+    `ttft_ms` is set when a stream has opened.
+    """
 
     candidate: Candidate
     began: float

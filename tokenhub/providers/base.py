@@ -158,14 +158,17 @@ class Stream:
 
         Providers open a stream before they know whether they can serve it: under load, Anthropic's
         `overloaded_error` follows right after its `message_start`. So what only opens a stream is
-        held back, but not for longer than OPENING_SECS: a model may think long.
+        held back, but for OPENING_SECS at most: a model may think long.
 
         Raises:
-            ProviderError: as when iterating; `malformed_answer` when the stream ends before it has
-                begun or its first event makes no sense.
+            ProviderError: as when iterating; `malformed_answer` if it has no event, or no sense.
         """
-        block = held = self._begin()
-        left_secs = OPENING_SECS
+        block, first = self._begin()
+        self._held = self._hold(block) if self._opens(first) else block
+
+    def _hold(self, block: bytes) -> bytes:
+        """Read on while there are only openings; returns all that was read."""
+        held, left_secs = block, OPENING_SECS
         while left_secs and all(self._opens(data) for _, data in _each(block) if data):
             if self._fault is not None:
                 raise self._abandon(self._fault)
@@ -175,10 +178,10 @@ class Stream:
                 if not block:
                     raise ProviderError("nothing was said", error_class="stream_cut")
                 held += block
-        self._held = held
+        return held
 
-    def _begin(self) -> bytes:
-        """Read up to the end of the block with the first event that carries data."""
+    def _begin(self) -> tuple[bytes, bytes]:
+        """Read up to the end of the block with the first event that has data; returns both."""
         block = data = b""
         while not data:
             more = next(self, b"")
@@ -191,7 +194,7 @@ class Stream:
         fault = self._fault_of(data)
         if fault is not None:
             raise self._abandon(fault)
-        return block
+        return block, data
 
     def __iter__(self) -> Stream:
         return self
@@ -244,11 +247,10 @@ class Stream:
         """The part of the block before an error event; the error is raised on the next read."""
         good = b""
         for raw, data in events(block):
-            fault = self._fault_of(data) if b'"error"' in data else None
-            if fault is not None:
-                self._fault = fault
+            self._fault = self._fault_of(data) if b'"error"' in data else None
+            if self._fault is not None:
                 if not good:
-                    raise self._abandon(fault)
+                    raise self._abandon(self._fault)
                 return good
             good += raw
         return block
@@ -360,9 +362,7 @@ def _last_end(data: bytes | bytearray, start: int) -> int:
 
 def events(block: bytes) -> list[tuple[bytes, bytes]]:
     """The events of a block: each as it came (blank line included) and its joined data lines.
-
-    Comments, and events without data, have b"" as theirs. Empty lines between are left out.
-    """
+    Comments, and events without data, have b"" as theirs. Empty lines between are left out."""
     return list(_each(block))
 
 

@@ -87,8 +87,8 @@ class Connection:
     Used by one greenlet at a time.
     """
 
-    __slots__ = ("_alarm", "_deadline", "_has_data", "_hub", "_is_tls", "_poll", "_rings_at",
-                 "_sock", "_waiter", "_watcher", "idle_since", "message")  # fmt: skip
+    __slots__ = ("_alarm", "_deadline", "_has_data", "_hub", "_is_tls", "_poll", "_raw",
+                 "_rings_at", "_sock", "_waiter", "_watcher", "idle_since", "message")  # fmt: skip
 
     def __init__(self, sock: Any, *, is_tls: bool) -> None:
         self._hub = gevent.get_hub()
@@ -101,6 +101,8 @@ class Connection:
         self._poll.register(sock.fileno(), select.POLLIN)
         sock.settimeout(0.0)
         self._sock = sock
+        # The socket itself never waits, and skips a layer of Python.
+        self._raw = sock if is_tls else sock._sock
         self._is_tls = is_tls
         self._has_data = False  # somebody has waited for it already
         self.message = Message()
@@ -114,7 +116,7 @@ class Connection:
         """Write it all before the monotonic `deadline`; raises OSError, TimeoutError if late."""
         sock = self._sock
         try:
-            sent = sock.send(data)
+            sent = self._raw.send(data)
         except (BlockingIOError, SSLWantWriteError):
             sent = 0
         if sent < len(data):
@@ -138,7 +140,7 @@ class Connection:
                 self.wait(deadline)
             self._has_data = False
             try:
-                data: bytes = self._sock.recv(READ_BYTES)
+                data: bytes = self._raw.recv(READ_BYTES)
             except (BlockingIOError, SSLWantReadError):
                 continue
             return data

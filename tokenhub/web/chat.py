@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
@@ -18,7 +19,23 @@ from tokenhub.web import guards
 
 blueprint = Blueprint("chat", __name__)
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 Headers = list[tuple[str, str]]
+
+
+class Ready(Response):
+    """An answer whose headers are complete: it is handed to the worker as it is.
+
+    Werkzeug would look again for what is missing or must be put right, for each request.
+    """
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """The WSGI application; the worker closes what it is given."""
+        start_response(self.status, self.headers.to_wsgi_list())
+        body: Iterable[bytes] = self.response  # type: ignore[assignment]  # never text
+        return body
 
 
 @blueprint.post("/v1/chat/completions")
@@ -38,10 +55,10 @@ def chat_completions() -> Response:
         if chat.stream:
             relay = exchange.stream(chat, policy)
             headers = stream_headers(exchange)
-            # direct_passthrough: the worker iterates over the relay itself, and closes it.
-            return Response(relay, 200, headers, direct_passthrough=True)
+            # The worker iterates over the relay itself, and closes it.
+            return Ready(relay, 200, headers)
         answer = exchange.serve(chat, policy)
-    return Response(answer.body, 200, whole_headers(exchange), direct_passthrough=True)
+    return Ready(answer.body, 200, whole_headers(exchange))
 
 
 @blueprint.get("/v1/models")

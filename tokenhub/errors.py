@@ -3,7 +3,8 @@
 TokenHubError                 what the caller sees: HTTP status, type, stable code
 ├─ RequestRefused             InvalidRequest 400 (Untranslatable) · Unauthenticated 401
 │                             PermissionDenied 403 · NotFound 404 · Conflict 409
-│                             RequestTimeout 408 · BodyTooLarge 413 · Unavailable 503
+│                             RequestTimeout 408 · BodyTooLarge 413 · RateLimited 429
+│                             QuotaExceeded 429 · Unavailable 503
 ├─ RoutingError               NoEligibleModel 503 · AllAttemptsFailed 502|429|504
 │                             UpstreamRefused (the provider's verdict on the caller's request)
 └─ VaultError                 VaultLocked 503 · WrongPassword 401
@@ -114,6 +115,26 @@ class Conflict(RequestRefused):
     status = 409
     type = "conflict_error"
     code = "conflict"
+
+
+class RateLimited(RequestRefused):
+    """Too many requests or tokens in a window, or too many at once; `Retry-After` says when."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class QuotaExceeded(RequestRefused):
+    """A hard budget does not allow for the request.
+
+    `insufficient_quota`: it is spent, and the same request will not do before `reset_at`.
+    `budget_in_flight`: what is left is only reserved by requests in flight.
+    """
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
 
 
 class BodyTooLarge(RequestRefused):

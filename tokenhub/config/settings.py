@@ -12,11 +12,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from tokenhub.config import values
+from tokenhub.config import environment, values
 from tokenhub.config.values import Address, Network
 from tokenhub.errors import ConfigError
-
-PREFIX = "TOKENHUB_"
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Settings:
     data_dir: Path = _row(
         "Server",
         values.path,
-        "~/.tokenhub/data",
+        environment.DATA_DIR,
         "Local directory for the journal, the host id and token files. One gateway per directory.",
     )
     env_file: Path | None = _row(
@@ -97,6 +95,19 @@ class Settings:
         "60",
         "How long the gateway stays ready while the database is away.",
     )
+    log_retention_days: int = _row(
+        "Database",
+        values.integer(1, 3650),
+        "90",
+        "How long the request, attempt, reward and audit logs are kept; sums by the hour and the "
+        "day are kept longer.",
+    )
+    db_pool_size: int = _row(
+        "Database",
+        values.integer(1, 100),
+        "5",
+        "Most Postgres connections of one worker; workers × pool must fit into the server's limit.",
+    )
     journal_sync_ms: int = _row(
         "Journal",
         values.integer(10, 10000),
@@ -130,6 +141,36 @@ class Settings:
     public_models: bool = _row(
         "Access", values.boolean, "false", "Serve `/v1/models` without a key."
     )
+    session_secs: int = _row(
+        "Access",
+        values.integer(60, 31_536_000),
+        "43200",
+        "How long a browser session of the admin API lasts.",
+    )
+    rate_limit_rps: float = _row(
+        "Limits",
+        values.decimal(0, 1_000_000),
+        "60",
+        "Requests per second from one client address; 0 = no limit.",
+    )
+    rate_limit_burst: int = _row(
+        "Limits",
+        values.integer(1, 1_000_000),
+        "120",
+        "How many requests one client address may send at once.",
+    )
+    admin_rate_limit_rps: float = _row(
+        "Limits",
+        values.decimal(0, 1_000_000),
+        "30",
+        "As `TOKENHUB_RATE_LIMIT_RPS`, for the admin API.",
+    )
+    admin_rate_limit_burst: int = _row(
+        "Limits",
+        values.integer(1, 1_000_000),
+        "60",
+        "As `TOKENHUB_RATE_LIMIT_BURST`, for the admin API.",
+    )
     vault_enabled: bool = _row(
         "Vault", values.boolean, "true", "Keep provider keys in the encrypted vault."
     )
@@ -145,6 +186,18 @@ class Settings:
         values.path,
         "~/.tokenhub/credentials",
         "JSON file of providers, their keys, and models; mode 0600.",
+    )
+    vault_autolock_secs: int = _row(
+        "Vault",
+        values.integer(0, 31_536_000),
+        "0",
+        "Lock the vault for administrators after so long without use of its secrets; 0 = never.",
+    )
+    vault_autolock_stops_traffic: bool = _row(
+        "Vault",
+        values.boolean,
+        "false",
+        "Let the automatic lock take the providers' keys away from traffic as well.",
     )
     default_mode: str = _row(
         "Routing",
@@ -234,12 +287,14 @@ class Settings:
             ConfigError: naming every bad value at once.
         """
         problems: list[str] = []
-        environ = _with_env_file(environ, problems)
+        environ = environment.with_env_file(
+            environ, problems, known=frozenset(map(variable_of, rows()))
+        )
         found: dict[str, Any] = {}
         for name, row in rows().items():
             variable = variable_of(name)
             try:
-                text = _value(environ, variable) or row.default
+                text = environment.value_of(environ, variable) or row.default
                 found[name] = row.parse(text) if text else _unset(name)
             except (ValueError, OSError) as error:
                 shown = "" if row.secret else f"={environ.get(variable, '')!r}"
@@ -262,93 +317,9 @@ def rows() -> dict[str, Row]:
 
 def variable_of(name: str) -> str:
     """The environment variable of a field."""
-    return PREFIX + name.upper()
+    return environment.PREFIX + name.upper()
 
 
 def _unset(name: str) -> Any:
     empty = {"trusted_proxies": (), "env_file": None, "provider_timeout_secs": None}
     return empty.get(name, "")
-
-
-def _value(environ: Mapping[str, str], variable: str) -> str:
-    # TOKENHUB_ENV_FILE and TOKENHUB_CREDENTIALS_FILE are settings of their own.
-    given, file = environ.get(variable, "").strip(), environ.get(f"{variable}_FILE", "").strip()
-    return given or (values.path(file).read_text().strip() if file else "")
-
-
-def _with_env_file(environ: Mapping[str, str], problems: list[str]) -> Mapping[str, str]:
-    """The environment with the lines of the env file in it; a file that was named must exist."""
-    named = ""
-    try:
-        named = _value(environ, "TOKENHUB_ENV_FILE")
-        data_dir = _value(environ, "TOKENHUB_DATA_DIR") or rows()["data_dir"].default
-        path = values.path(named) if named else values.path(data_dir) / "settings.env"
-        lines = path.read_text().splitlines()
-    except FileNotFoundError as error:
-        if named:
-            problems.append(f"TOKENHUB_ENV_FILE: {error.strerror}: {error.filename!r}")
-        return environ
-    except (OSError, ValueError) as error:
-        problems.append(f"the env file cannot be read: {error}")
-        return environ
-    pairs = _pairs(path, lines, problems)
-    # X or X_FILE in the file wins over both in the environment.
-    beaten = {_setting_of(key) for key in pairs}
-    kept = {key: value for key, value in environ.items() if _setting_of(key) not in beaten}
-    return {**kept, **pairs}
-
-
-def _setting_of(key: str) -> str:
-    """The variable that X or X_FILE gives."""
-    is_own = key in {variable_of(name) for name in rows()}
-    return key if is_own else key.removesuffix("_FILE")
-
-
-def _pairs(path: Path, lines: list[str], problems: list[str]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        key, found, value = line.strip().partition("=")
-        if not key or key.startswith("#"):
-            continue
-        if not found or not key.startswith(PREFIX):
-            problems.append(f"{path}:{number}: not a TOKENHUB_…=VALUE line")
-            continue
-        pairs[key.strip()] = _unquoted(value.strip())
-    return pairs
-
-
-def _unquoted(value: str) -> str:
-    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-    return value[1:-1] if is_quoted else value
-
-
-def render_env_example() -> str:
-    """`.env.example`: every variable with its default, commented out."""
-    lines = ["# Every setting of TokenHub, at its default. Generated: run `make docs`.", ""]
-    section = ""
-    for name, row in rows().items():
-        if row.section != section:
-            section = row.section
-            lines += [f"## {section}", ""]
-        lines += [f"# {row.help}", f"# {variable_of(name)}={row.default}", ""]
-    return "\n".join(lines)
-
-
-def render_docs() -> str:
-    """`docs/settings.md`: the same rows as a table for each section."""
-    lines = [
-        "# Settings",
-        "",
-        "Generated from `tokenhub/config/settings.py`: run `make docs`. A bad value stops the",
-        "start, and all problems are listed at once. An empty variable is unset. Any variable `X`",
-        "may come from a file through `X_FILE`. What is saved through the admin API wins over the",
-        "env file, which wins over the environment.",
-    ]
-    section = ""
-    for name, row in rows().items():
-        if row.section != section:
-            section = row.section
-            lines += ["", f"## {section}", "", "| variable | default | meaning |", "|---|---|---|"]
-        default = f"`{row.default}`" if row.default else "–"
-        lines.append(f"| `{variable_of(name)}` | {default} | {row.help} |")
-    return "\n".join([*lines, ""])

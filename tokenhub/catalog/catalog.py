@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import gevent
@@ -21,8 +20,9 @@ from sqlalchemy import Connection
 from tokenhub import store
 from tokenhub.board import Board
 from tokenhub.board.board import unix_ms
+from tokenhub.catalog.snapshot import Parts, Snapshot, assemble, is_gone, reload
 from tokenhub.db import Database, DatabaseAway
-from tokenhub.domain import ApiKey, Model, Provider, RoutingDefaults
+from tokenhub.domain import RoutingDefaults
 from tokenhub.errors import Unavailable
 
 REFRESH_SECS = 0.25
@@ -36,29 +36,6 @@ CHANGES_MAX = 500
 
 T = TypeVar("T")
 log = logging.getLogger("tokenhub.catalog")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The catalog at one version, with what every request would otherwise compute again.
-
-    Args:
-        version: the generation it shows.
-        routable: enabled models of usable providers, by id; sorted.
-        usable: ids of enabled providers that we have an adapter for.
-        sealed: the vault's entries as they are stored, useless without the vault's key.
-        saved_defaults: those saved through the API, if any; then `defaults` are the same.
-    """
-
-    version: int
-    providers: Mapping[str, Provider]
-    models: Mapping[str, Model]
-    keys: Mapping[bytes, ApiKey]
-    defaults: RoutingDefaults
-    routable: tuple[Model, ...] = ()
-    usable: frozenset[str] = frozenset()
-    sealed: Mapping[str, bytes] = field(default_factory=dict)
-    saved_defaults: RoutingDefaults | None = None
 
 
 @dataclass(frozen=True)
@@ -80,18 +57,6 @@ class Change:
     client_ip: str = ""
     request_id: str = ""
     detail: str = ""
-
-
-@dataclass
-class _Parts:
-    """The mutable makings of a Snapshot."""
-
-    providers: dict[str, Provider]
-    models: dict[str, Model]
-    keys: dict[bytes, ApiKey]
-    routing: RoutingDefaults | None
-    sealed: dict[str, bytes]
-    key_ids: dict[str, bytes] = field(default_factory=dict)
 
 
 class Catalog:
@@ -234,21 +199,17 @@ class Catalog:
         loaded = self._database.read(store.load_all, timeout_secs=LOAD_SECS)
         self._board.saw_database()
         self._tell(heard, loaded.generation)
-        parts = _Parts(loaded.providers, loaded.models, loaded.keys, loaded.routing, loaded.sealed)
-        return self._assemble(loaded.generation, parts)
+        return self._assemble(loaded.generation, Parts.loaded(loaded))
 
     def _load_changes(self) -> Snapshot:
         old, heard = self._snapshot, self._board.generation
 
-        def work(connection: Connection) -> tuple[list[store.Change], _Parts]:
+        def work(connection: Connection) -> tuple[list[store.Change], Parts]:
             changes = store.changes_since(connection, old.version)
-            parts = _Parts(
-                dict(old.providers), dict(old.models), dict(old.keys), None, dict(old.sealed)
-            )
-            parts.key_ids = {key.id: digest for digest, key in old.keys.items()}
+            parts = Parts.of(old)
             if len(changes) <= CHANGES_MAX:
                 for kind, entity_id in {(each.kind, each.entity_id) for each in changes}:
-                    _reload(connection, kind, entity_id, parts)
+                    reload(connection, kind, entity_id, parts)
             parts.routing = store.find_routing(connection)
             return changes, parts
 
@@ -260,7 +221,7 @@ class Catalog:
         self._board.advance(version)
         return self._assemble(version, parts)
 
-    def _clear_health(self, changes: list[store.Change], parts: _Parts) -> None:
+    def _clear_health(self, changes: list[store.Change], parts: Parts) -> None:
         """Do what operators asked for, here or on another host, and forget what is gone: who
         comes in its place begins anew."""
         old = self._snapshot
@@ -270,9 +231,9 @@ class Catalog:
                 provider, models = parts.providers.get(id_), list(parts.models.values())
             elif change.kind == "provider" and id_ in old.providers:
                 # Whoever changes a provider, or its key, wants it tried again.
-                is_gone = _is_gone(old.providers, parts.providers, id_)
-                provider, models = old.providers[id_], list(old.models.values()) if is_gone else []
-            elif change.kind == "model" and _is_gone(old.models, parts.models, id_):
+                has_gone = is_gone(old.providers, parts.providers, id_)
+                provider, models = old.providers[id_], list(old.models.values()) if has_gone else []
+            elif change.kind == "model" and is_gone(old.models, parts.models, id_):
                 provider, models = None, []
             else:
                 continue
@@ -280,34 +241,13 @@ class Catalog:
             urls = (provider.base_url, *provider.endpoints) if provider else ()
             self._board.clear_health(subjects, change.version, urls=urls)
 
-    def _assemble(self, version: int, parts: _Parts) -> Snapshot:
-        # Demo providers are gone as soon as a real one exists.
-        demo = self._with_demo and all(each.demo for each in parts.providers.values())
-        usable = frozenset(
-            provider.id
-            for provider in parts.providers.values()
-            if provider.enabled
-            and provider.type in self._adapter_types
-            and (demo or not provider.demo)
-        )
-        routable = sorted(
-            (
-                model
-                for model in parts.models.values()
-                if model.enabled and model.provider_id in usable
-            ),
-            key=lambda model: model.id,
-        )
-        return Snapshot(
-            version=version,
-            providers=MappingProxyType(parts.providers),
-            models=MappingProxyType(parts.models),
-            keys=MappingProxyType(parts.keys),
-            defaults=parts.routing or self._defaults,
-            routable=tuple(routable),
-            usable=usable,
-            sealed=MappingProxyType(parts.sealed),
-            saved_defaults=parts.routing,
+    def _assemble(self, version: int, parts: Parts) -> Snapshot:
+        return assemble(
+            version,
+            parts,
+            defaults=self._defaults,
+            adapter_types=self._adapter_types,
+            with_demo=self._with_demo,
         )
 
 
@@ -327,48 +267,3 @@ def write_down(connection: Connection, change: Change, at: int) -> int:
         request_id=change.request_id,
     )
     return store.record_change(connection, change.kind, change.entity_id, at)
-
-
-def _is_gone(
-    old: Mapping[str, Model] | Mapping[str, Provider],
-    now: Mapping[str, Model] | Mapping[str, Provider],
-    id_: str,
-) -> bool:
-    """Whether what was there has been deleted, and perhaps made anew: then its revisions begin
-    again, which a change moves on."""
-    if id_ not in old:
-        return False
-    return id_ not in now or now[id_].revision <= old[id_].revision
-
-
-def _reload(connection: Connection, kind: str, entity_id: str, parts: _Parts) -> None:
-    """Replace one entity in `parts` by what the database has now; gone means gone."""
-    match kind:
-        case "provider":
-            provider = store.find_provider(connection, entity_id)
-            _put(parts.providers, entity_id, provider)
-            # Its models go with a provider, also when it has been made anew since.
-            for model_id in [m.id for m in parts.models.values() if m.provider_id == entity_id]:
-                _put(parts.models, model_id, store.find_model(connection, model_id))
-        case "model":
-            _put(parts.models, entity_id, store.find_model(connection, entity_id))
-        case "key":
-            _reload_key(connection, entity_id, parts)
-        case "vault":
-            _put(parts.sealed, entity_id, store.find_entry(connection, entity_id))
-
-
-def _reload_key(connection: Connection, key_id: str, parts: _Parts) -> None:
-    old = parts.key_ids.get(key_id)
-    if old is not None:
-        del parts.keys[old]
-    key = store.find_key(connection, key_id)
-    if key is not None:
-        parts.keys[key.sha256] = key
-
-
-def _put(table: dict[str, T], name: str, value: T | None) -> None:
-    if value is None:
-        table.pop(name, None)
-    else:
-        table[name] = value

@@ -1,0 +1,1 @@
+"""Money set aside for requests: from this host's share, or from the database."""

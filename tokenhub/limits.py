@@ -1,0 +1,1 @@
+"""How many requests and tokens fit into a window, as pure arithmetic."""

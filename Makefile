@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-gevent rehearse bench lint fmt check docs migrate lock clean
+.PHONY: help setup run backup test test-gevent rehearse bench lint fmt check docs migrate lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -29,9 +29,23 @@ setup: $(RUNTIME) ## Make .venv with the pinned requirements
 run: $(RUNTIME) ## Start the gateway on 127.0.0.1:8080, with demo models until a provider is added
 	@TOKENHUB_DEMO="$${TOKENHUB_DEMO:-true}" exec $(PY) -m tokenhub run
 
-test: $(DEV) ## All tests of at most a few minutes, plain and then under gevent
-	$(PY) -m pytest -m "$(PYTEST_MARKS)"
-	$(PY) -m tests.run_under_gevent -m "$(PYTEST_MARKS) and not system"
+backup: $(RUNTIME) ## Copy the database into a file, while the gateway runs
+	@exec $(PY) -m tokenhub backup
+
+test: $(DEV) ## All tests of at most a few minutes: plain, under gevent, with real processes
+	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target \
+		test-system test-plain test-patched
+
+# Side by side, for much of their time goes by in waiting.
+.PHONY: test-system test-plain test-patched
+test-system: $(DEV)
+	$(PY) -m pytest -p no:cacheprovider -m "$(PYTEST_MARKS) and system"
+
+test-plain: $(DEV)
+	$(PY) -m pytest -p no:cacheprovider -m "$(PYTEST_MARKS) and not system"
+
+test-patched: $(DEV)
+	$(PY) -m tests.run_under_gevent -p no:cacheprovider -m "$(PYTEST_MARKS) and not system"
 
 test-gevent: $(DEV) ## The tests under gevent only, with those that start processes
 	$(PY) -m tests.run_under_gevent -m "$(PYTEST_MARKS)"

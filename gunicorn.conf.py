@@ -10,6 +10,7 @@ monkey.patch_all()
 
 import gc  # noqa: E402
 import os  # noqa: E402
+import signal  # noqa: E402
 import sys  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -50,7 +51,7 @@ def on_starting(server: Any) -> None:
     if not _may_start():
         sys.exit(1)
 
-    # Neither is an official hook of gunicorn; the version is pinned and tests watch over them.
+    # None of these is an official hook of gunicorn: the version is pinned, and tests watch them.
     server.handle_hup = shared.board.ask_reload
     server.handle_usr2 = lambda: server.log.warning("USR2 is refused: restart for new code")
     more_workers = server.handle_ttin
@@ -62,6 +63,16 @@ def on_starting(server: Any) -> None:
             server.log.warning("TTIN is refused: the board has no more slots")
 
     server.handle_ttin = handle_ttin
+
+    end = server.stop
+
+    def stop(*args: Any, **kwargs: Any) -> None:
+        shared.board.announce_end()
+        # Who asks again does not want to wait. gunicorn listens to nothing but these two by now.
+        signal.signal(signal.SIGTERM, lambda *_: server.SIG_QUEUE.put_nowait(signal.SIGQUIT))
+        end(*args, **kwargs)
+
+    server.stop = stop
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -90,6 +90,8 @@ def start_tokenhub(launcher: Launcher, mock: Target, setup: Setup) -> tuple[Targ
         "TOKENHUB_DB_DSN": setup.database.dsn,
         "TOKENHUB_ADMIN_TOKEN": token,
         "TOKENHUB_VAULT_PASSWORD": secrets.token_urlsafe(24),
+        "TOKENHUB_RATE_LIMIT_RPS": "0",  # all of the load comes from one address
+        "TOKENHUB_ADMIN_RATE_LIMIT_RPS": "0",
     }
     launcher.run("alembic upgrade head", ["alembic", "upgrade", "head"], environment)
     process = launcher.start(

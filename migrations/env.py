@@ -1,7 +1,7 @@
 """What Alembic runs to reach the database: one transaction, one migrator at a time.
 
-The database is the one of the test or program that set `config.attributes["dsn"]`, else of
-`-x dsn=…`, else of the settings.
+The database is the one of the test or program that set `config.attributes["connection"]` or
+`["dsn"]`, else of `-x dsn=…`, else of the settings.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ def migrate(connection: Connection | None, dialect: str) -> None:
 
 def main() -> None:
     """Migrate."""
+    given = context.config.attributes.get("connection")
+    if given is not None:  # in a transaction of somebody's who holds the lock
+        migrate(given, given.dialect.name)
+        return
     dsn = find_dsn()
     dialect = make_url(dsn).get_backend_name()
     if context.is_offline_mode():

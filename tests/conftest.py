@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -31,6 +32,16 @@ def migrated(dsn: str) -> str:
     """Bring a database to head."""
     command.upgrade(alembic_config(dsn), "head")
     return dsn
+
+
+@pytest.fixture(autouse=True)
+def _logging_stays_as_it_was() -> Iterator[None]:
+    """Commands that run in this process set up logging for good; the next test captures it."""
+    logger = logging.getLogger("tokenhub")
+    handlers, propagate, level = logger.handlers[:], logger.propagate, logger.level
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

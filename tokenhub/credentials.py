@@ -121,6 +121,11 @@ class Credentials:
             self._read()
         return self._contents
 
+    def read_again(self) -> None:
+        """Read it although it may look as it did, and say again what is wrong with it."""
+        self._seen = (0,)
+        self.contents()
+
     def get_key(self, provider_id: str) -> str:
         """The key of a provider.
 

@@ -15,6 +15,12 @@ from pathlib import Path
 
 from tokenhub.errors import ConfigError
 
+ADMIN_TOKEN = ".admin-token"  # noqa: S105 - a file name
+CLIENT_ENV = "env"
+"""What clients on this machine read, as `KEY=VALUE` lines."""
+
+ADMIN_VARIABLE = "TOKENHUB_ADMIN_TOKEN="
+
 LOCK_SECS = 5.0
 """How long a start waits for the workers of an arbiter that was killed to notice and leave."""
 
@@ -92,4 +98,31 @@ def host_id(directory: Path) -> str:
 
 def admin_token(directory: Path) -> str:
     """The admin token of this directory, made at the first start."""
-    return secret(directory / ".admin-token")
+    return secret(directory / ADMIN_TOKEN)
+
+
+def replace_admin_token(directory: Path, is_old: Callable[[str], bool], token: str) -> bool:
+    """Put a new admin token where an old one is: in its own file, and in what clients here read.
+
+    Args:
+        is_old: whether a token is one that the new one takes the place of; others stay.
+
+    Returns: whether the directory had an old one in its own file.
+
+    Raises:
+        OSError: a file could not be written, and is as it was.
+    """
+    own, clients = directory / ADMIN_TOKEN, directory / CLIENT_ENV
+    if clients.exists():
+        lines = clients.read_text().splitlines()
+        fresh = [f"{ADMIN_VARIABLE}{token}" if _has_old(line, is_old) else line for line in lines]
+        if fresh != lines:
+            replace_file(clients, "".join(f"{line}\n" for line in fresh).encode())
+    if not own.exists() or not is_old(own.read_text().strip()):
+        return False
+    replace_file(own, f"{token}\n".encode())
+    return True
+
+
+def _has_old(line: str, is_old: Callable[[str], bool]) -> bool:
+    return line.startswith(ADMIN_VARIABLE) and is_old(line.removeprefix(ADMIN_VARIABLE))

@@ -34,6 +34,10 @@ CAPABILITIES = ("chat", "embeddings", "vision", "tools", "json")
 answer in the shape of a JSON schema."""
 
 
+SECRET_PREFIX = "secret:"  # noqa: S105 - how names begin, not a secret
+"""How the names of the vault's entries begin that are an operator's own, and no provider's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """An account at an endpoint. Its key is not here: secrets are looked up when needed.
@@ -50,6 +54,11 @@ class Provider:
     demo: bool = False
     endpoints: tuple[str, ...] = ()
     revision: int = 1
+
+    def sends_key_as(self, other: Provider) -> bool:
+        """Whether its key is the other's, and goes nowhere and in no way that that one does not."""
+        is_alike = (self.type, self.cred_store) == (other.type, other.cred_store)
+        return is_alike and {self.base_url, *self.endpoints} <= {other.base_url, *other.endpoints}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +130,8 @@ class ApiKey:
     Args:
         previous_sha256, previous_until: the secret before the last rotation, and until when it
             still opens.
-        expires_at: already the earlier of the key's expiry and the day its rotation is due.
+        expires_at: already the earlier of the key's expiry and the moment its rotation is due.
+        rotation_due_at: that moment; None = it need not be rotated.
         models: ids it may use, `*` at the end for any that begin so; empty = all.
         networks: where it may be used from, as CIDR; empty = anywhere.
         directives: whether it may steer routing from within its prompts.
@@ -136,6 +146,7 @@ class ApiKey:
     scopes: frozenset[str] = frozenset(DEFAULT_SCOPES)
     enabled: bool = True
     expires_at: int | None = None
+    rotation_due_at: int | None = None
     revision: int = 1
     previous_sha256: bytes = b""
     previous_bcrypt_hash: str = ""
@@ -148,6 +159,11 @@ class ApiKey:
     directives: bool = False
     policy: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = NO_LIMITS
+
+    @property
+    def digests(self) -> tuple[bytes, ...]:
+        """What it is found by: its secret's, and that of the one before where one is kept."""
+        return (self.sha256, self.previous_sha256) if self.previous_sha256 else (self.sha256,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,12 +294,17 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks."""
+    """Who asks.
+
+    Args:
+        team: the key's; None = it belongs to none.
+    """
 
     key: ApiKey
     client_ip: str
     request_id: str
     client_request_id: str = ""
+    team: Team | None = None
 
 
 @dataclass(slots=True)
@@ -296,6 +317,7 @@ class Outcome:
     mode: Mode
     stream: bool
     started_at: int  # unix ms
+    team_id: str = ""
     client_ip: str = ""
     client_request_id: str = ""
     requested_model: str = ""

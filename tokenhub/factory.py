@@ -6,40 +6,48 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
 from gevent.threadpool import ThreadPool
 from werkzeug.routing import MapAdapter
 
-from tokenhub import data_dir, host, store
-from tokenhub.board.board import unix_ms
-from tokenhub.catalog import Catalog
+from tokenhub import data_dir, host
+from tokenhub.access import ROOT_ID, ROOT_NAME, AdminToken, digest_of, prefix_of
+from tokenhub.board import Board
+from tokenhub.catalog import Catalog, Change, Snapshot, StoredVault
+from tokenhub.cluster import Cluster
 from tokenhub.config import Settings
-from tokenhub.credentials import Credentials
-from tokenhub.db import Database, DatabaseAway, open_at_head
-from tokenhub.domain import NANOS_PER_USD, Mode, Provider, RoutingDefaults, VaultRow
-from tokenhub.errors import ConfigError, VaultError
+from tokenhub.credentials import Credentials, KeyMissing
+from tokenhub.db import Database, open_at_head
+from tokenhub.domain import Provider
+from tokenhub.errors import Unavailable, VaultError
+from tokenhub.escrow import Escrow
 from tokenhub.gateway import Gateway
 from tokenhub.host import Host
 from tokenhub.ingest import Ingester
 from tokenhub.jobs import Background, Job, Leader
 from tokenhub.journal import Journal
 from tokenhub.keys import KeyVerifier
-from tokenhub.prices import Prices
+from tokenhub.limiter import Limiter
 from tokenhub.prober import Prober
 from tokenhub.providers import ADAPTERS
 from tokenhub.providers.base import Timeouts
 from tokenhub.providers.upstream import Upstream
 from tokenhub.provisioning import TICK_SECS, Provisioner
 from tokenhub.recorder import Recorder
+from tokenhub.reloading import Reloader, routing_defaults
+from tokenhub.schedule import upkeep_jobs
 from tokenhub.services import Services
+from tokenhub.steward import Steward
 from tokenhub.telemetry import configure_logging
-from tokenhub.vault import Vault, provider_entry
-from tokenhub.web import admin, chat, errors, probes, ui, vault
+from tokenhub.vault import AutoLock, Vault, provider_entry
+from tokenhub.web import admin, chat, errors, own_key, probes, ui, vault
 from tokenhub.web.admin.credentials import rules
 
 log = logging.getLogger("tokenhub.factory")
@@ -71,7 +79,10 @@ class Hub(Flask):
         )
 
     def on_drain(self) -> None:
-        """Fail readiness: whoever balances the load should look elsewhere."""
+        """Fail readiness: whoever balances the load should look elsewhere.
+
+        What would keep a connection open for as long as its client likes is to be ended here.
+        """
         self.is_draining = True
 
     def on_stop(self) -> None:
@@ -98,34 +109,6 @@ class _NoSessions(SessionInterface):
         """Nothing to save."""
 
 
-class _VaultRows:
-    """The vault's rows: the sealed entries from the Snapshot, the rest from the database.
-
-    The row that was read last serves while the database is away, so that the vault can be unlocked
-    then as well.
-    """
-
-    def __init__(self, database: Database, catalog: Callable[[], Catalog]) -> None:
-        self._database = database
-        self._catalog = catalog
-        self._row = database.read(store.find_vault)
-
-    def find(self) -> VaultRow | None:
-        try:
-            self._row = self._database.read(store.find_vault)
-        except DatabaseAway:
-            if self._row is None:
-                raise
-        return self._row
-
-    def create(self, row: VaultRow) -> bool:
-        now = unix_ms()
-        return self._database.write(lambda connection: store.insert_vault(connection, row, now))
-
-    def find_entry(self, name: str) -> bytes | None:
-        return self._catalog().latest().sealed.get(name)
-
-
 def create_app(
     settings: Settings,
     shared: Host | None = None,
@@ -144,7 +127,7 @@ def create_app(
     """
     configure_logging(settings.log_level)
     shared = shared or host.prepare(settings)
-    database = open_at_head(settings.db_dsn)
+    database = open_at_head(settings.db_dsn, pool_size=settings.db_pool_size)
     app = Hub(__name__, static_folder=None, template_folder=str(_root() / "templates"))
     blocking = ThreadPool(2)
     journal = Journal(
@@ -158,13 +141,19 @@ def create_app(
     file = Credentials(settings.credentials_file, rules(settings))
     file.contents()  # before anybody can break it: the last good one is what this worker has read
     app.services = _services(settings, shared, database, journal, blocking, file)
-    app.background = _background(
-        app.services, shared, journal, reload_settings, _jobs(app.services, file)
+    reloader = Reloader(
+        settings=settings,
+        read=reload_settings or (lambda: settings),
+        catalog=app.services.catalog,
+        limiter=app.services.limiter,
+        credentials=file,
+        is_speaker=partial(_is_speaker, shared.board),
     )
+    app.background = _background(app.services, shared, journal, reloader, _jobs(app.services, file))
     app.extensions["tokenhub"] = app.services
     app.session_interface = _NoSessions()
     app.url_map.strict_slashes = False
-    for module in (chat, admin, vault, probes, ui):
+    for module in (chat, own_key, admin, vault, probes, ui):
         app.register_blueprint(module.blueprint)
     errors.register(app)
     return app
@@ -181,9 +170,12 @@ def _services(
     board = shared.board
     parts: dict[str, Any] = {}  # the vault and the catalog each need the other
     secrets_vault = Vault(
-        rows=_VaultRows(database, lambda: parts["catalog"]),
+        rows=StoredVault(database, lambda: parts["catalog"]),
         memory=shared.secret_memory,
+        last_use=board.vault_use,
+        tries=board.vault_tries,
         enabled=settings.vault_enabled,
+        auto_lock=_auto_lock(settings),
         run_blocking=blocking.apply,
     )
     catalog = parts["catalog"] = Catalog(
@@ -203,8 +195,9 @@ def _services(
     gateway = Gateway(
         board=board,
         recorder=recorder,
+        escrow=Escrow(database=database, board=board, host_id=shared.host_id),
         adapters={name: make(upstream) for name, make in ADAPTERS.items()},
-        secret_of=_secret_finder(secrets_vault, file),
+        secret_of=_secret_finder(secrets_vault, file, catalog.latest),
         whole_timeouts=_whole_timeouts(settings),
         stream_timeouts=_stream_timeouts(settings),
         temperature=settings.exploration_temp,
@@ -212,17 +205,29 @@ def _services(
     )
     return Services(
         settings=settings,
-        admin_token=settings.admin_token or data_dir.admin_token(settings.data_dir),
+        root=_root_token(settings),
         host_id=shared.host_id,
         database=database,
         board=board,
         catalog=catalog,
         vault=secrets_vault,
         keys=KeyVerifier(seen=board, run_blocking=blocking.apply),
+        limiter=Limiter(board, settings),
         recorder=recorder,
         gateway=gateway,
         run_blocking=blocking.apply,
     )
+
+
+def _root_token(settings: Settings) -> AdminToken:
+    token = settings.admin_token or data_dir.admin_token(settings.data_dir)
+    return AdminToken(ROOT_ID, ROOT_NAME, "owner", digest_of(token), prefix_of(token))
+
+
+def _auto_lock(settings: Settings) -> AutoLock:
+    """None where the password is in the settings, as in the original: who could not open it?"""
+    idle_secs = 0 if settings.vault_password else settings.vault_autolock_secs
+    return AutoLock(idle_secs, settings.vault_autolock_stops_traffic)
 
 
 def _open_vault(found: Vault, password: str) -> None:
@@ -230,15 +235,6 @@ def _open_vault(found: Vault, password: str) -> None:
         found.open_at_start(password)
     except VaultError as error:  # what needs no secret is served all the same
         log.error("vault stays locked", extra={"reason": error.code})
-
-
-def routing_defaults(settings: Settings) -> RoutingDefaults:
-    """The settings' routing defaults."""
-    return RoutingDefaults(
-        mode=cast(Mode, settings.default_mode),  # its parser lets no other word pass
-        max_budget_nanousd=round(settings.default_max_budget_usd * NANOS_PER_USD),
-        max_latency_ms=settings.default_max_latency_ms,
-    )
 
 
 def _stream_timeouts(settings: Settings) -> Timeouts:
@@ -256,14 +252,25 @@ def _whole_timeouts(settings: Settings) -> Timeouts:
     return replace(_stream_timeouts(settings), first_byte_secs=total_secs, total_secs=total_secs)
 
 
-def _secret_finder(found: Vault, file: Credentials) -> Callable[[Provider], str | None]:
+def _secret_finder(
+    found: Vault, file: Credentials, latest: Callable[[], Snapshot]
+) -> Callable[[Provider], str | None]:
     def secret_of(provider: Provider) -> str | None:
         match provider.cred_store:
             case "vault":
-                return found.get_secret(provider_entry(provider.id))
+                secret = found.get_secret(provider_entry(provider.id))
             case "file":
-                return file.get_key(provider.id)
-        return None
+                secret = file.get_key(provider.id)
+            case _:
+                return None
+        # A request goes on with the provider it began with, but secrets are those of now: a new one
+        # must not go to an old address.
+        now = latest().providers.get(provider.id)
+        if now is provider or (now is not None and provider.sends_key_as(now)):
+            return secret
+        raise KeyMissing(
+            "the provider has just been changed", code="catalog_stale", headers={"Retry-After": "1"}
+        )
 
     return secret_of
 
@@ -279,6 +286,8 @@ def _jobs(services: Services, file: Credentials) -> list[Job]:
         secret_of=gateway.secret_of,
     )
     jobs = [Job("credentials file", TICK_SECS, provisioner.tick)]
+    if _auto_lock(settings).idle_secs:
+        jobs.append(Job("vault auto-lock", 1.0, partial(_lock_if_idle, services)))
     if not settings.health_probe_disabled:
         prober = Prober(
             latest=services.catalog.latest,
@@ -288,54 +297,59 @@ def _jobs(services: Services, file: Credentials) -> list[Job]:
             endpoints=services.board.endpoints,
         )
         jobs.append(Job("probe", settings.health_probe_secs, prober.run))
-    if settings.pricing_refresh_enabled and settings.pricing_source:
-        prices = Prices(settings=settings, catalog=services.catalog, database=services.database)
-        jobs.append(Job("prices", prices.tick_secs, prices.tick))
-    return jobs
+    return [*jobs, *upkeep_jobs(settings, services.database, services.catalog)]
+
+
+def _lock_if_idle(services: Services) -> None:
+    change = Change("vault", "", "vault.autolock", actor="autolock")
+    with suppress(Unavailable):  # it is written down as soon as the database is back
+        services.vault.lock_if_idle(lambda: services.catalog.apply(change, lambda _: None))
 
 
 def _background(
     services: Services,
     shared: Host,
     journal: Journal,
-    reload_settings: Callable[[], Settings] | None,
+    reloader: Reloader,
     scheduled: Sequence[Job],
 ) -> Background:
     settings, catalog = services.settings, services.catalog
+    ingester = Ingester(
+        database=services.database,
+        board=services.board,
+        directory=host.journal_directory(settings),
+        host_id=shared.host_id,
+    )
     leader = Leader(
         lock_path=settings.data_dir / "leader.lock",
         catalog=catalog,
-        ingester=Ingester(
+        ingester=ingester,
+        steward=Steward(
             database=services.database,
             board=services.board,
-            directory=host.journal_directory(settings),
             host_id=shared.host_id,
+            caught_up_at=lambda: ingester.caught_up_at,
         ),
         database=services.database,
+        board=services.board,
         host_id=shared.host_id,
     )
-
-    def on_reload() -> None:
-        if reload_settings is None:
-            return
-        try:
-            fresh = reload_settings()
-        except ConfigError as error:
-            log.error("reload refused", extra={"problems": str(error)})
-            return
-        configure_logging(fresh.log_level)
-        catalog.set_defaults(routing_defaults(fresh))
-        log.info("settings were read again")
 
     return Background(
         journal=journal,
         catalog=catalog,
         leader=leader,
         board=services.board,
-        on_reload=on_reload,
+        cluster=Cluster(services.database, shared.host_id),
+        on_reload=reloader.reload,
         sync_secs=settings.journal_sync_ms / 1000,
         scheduled=scheduled,
     )
+
+
+def _is_speaker(board: Board) -> bool:
+    """Whether this worker is the one that says what all of them do."""
+    return os.getpid() == min(board.worker_pids(), default=os.getpid())
 
 
 def _root() -> Path:

@@ -45,18 +45,36 @@ def journal_directory(settings: Settings) -> Path:
     return settings.data_dir / "journal"
 
 
+def sqlite_file(settings: Settings) -> Path | None:
+    """The database file, by its own name; None if the database is no file."""
+    if not settings.db_dsn.startswith("sqlite:///"):
+        return None
+    return Path(settings.db_dsn.removeprefix("sqlite:///").partition("?")[0]).resolve()
+
+
+def lock(settings: Settings) -> tuple[int, ...]:
+    """Keep other gateways off the data directory and the SQLite file.
+
+    Returns: the descriptors that do, as long as anybody has them open.
+
+    Raises:
+        ConfigError: a gateway is using them.
+    """
+    data_dir.prepare(settings.data_dir)
+    locks = [data_dir.lock(settings.data_dir / "gateway.lock", str(settings.data_dir))]
+    file = sqlite_file(settings)
+    if file is not None:
+        locks.append(data_dir.lock(file.with_name(file.name + ".lock"), str(file)))
+    return tuple(locks)
+
+
 def prepare(settings: Settings) -> Host:
     """Take the data directory (and the SQLite file) for this host and lay out what is shared.
 
     Raises:
         ConfigError: another gateway is using them.
     """
-    data_dir.prepare(settings.data_dir)
-    locks = [data_dir.lock(settings.data_dir / "gateway.lock", str(settings.data_dir))]
-    if settings.db_dsn.startswith("sqlite:///"):
-        named = settings.db_dsn.removeprefix("sqlite:///").partition("?")[0]
-        file = Path(named).resolve()  # by whatever name it is known
-        locks.append(data_dir.lock(file.with_name(file.name + ".lock"), str(file)))
+    locks = lock(settings)
     first_segment = journal.first_segment_number(journal_directory(settings))
     journal.remove_unfinished(journal_directory(settings))
     board = Board(
@@ -68,5 +86,5 @@ def prepare(settings: Settings) -> Host:
         host_id=data_dir.host_id(settings.data_dir),
         board=board,
         secret_memory=SecretMemory(lock=board.lock),
-        locks=tuple(locks),
+        locks=locks,
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import struct
+import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +25,12 @@ from sqlalchemy.exc import DataError, IntegrityError
 from tokenhub import journal, recorder, store
 from tokenhub.board import Board
 from tokenhub.board.counters import HISTOGRAM, LATENCY_EDGES_MS
+from tokenhub.budgets import Account, accounts_of
 from tokenhub.db import Database
 from tokenhub.journal import Record, SegmentFile
 
 BUCKET_MS = 10_000
+DAY_MS = 86_400_000
 ROWS_MAX = 2000
 """Records in one transaction."""
 
@@ -60,6 +63,8 @@ class _Step:
 
     Args:
         room: how many more records and interrupted requests it may take.
+        spent: by key, team and UTC day: nano-dollars, and requests.
+        unleased: what goes off this host's shares of hard budgets.
         taken: those it took, as they would be set aside.
     """
 
@@ -70,6 +75,8 @@ class _Step:
     opened: dict[str, Opening] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
     buckets: dict[tuple[Any, ...], list[int]] = field(default_factory=dict)
+    spent: dict[tuple[str, str, int], list[int]] = field(default_factory=dict)
+    unleased: dict[Account, int] = field(default_factory=dict)
     taken: list[tuple[int, int, bytes]] = field(default_factory=list)
     damaged: list[tuple[int, int, bytes]] = field(default_factory=list)
     finished: list[SegmentFile] = field(default_factory=list)
@@ -78,7 +85,14 @@ class _Step:
     def drop_rows(self) -> None:
         """Keep only that it was read."""
         self.damaged = self.taken
-        for rows in (self.logs, self.attempts, self.opened, self.buckets):
+        for rows in (
+            self.logs,
+            self.attempts,
+            self.opened,
+            self.buckets,
+            self.spent,
+            self.unleased,
+        ):
             rows.clear()
 
 
@@ -98,6 +112,9 @@ class Ingester:
         self._positions: dict[int, int] | None = None
         self._open: dict[str, Opening] = {}
         self._suspects: set[str] = set()
+        self.caught_up_at = float("-inf")
+        """When a step began that left nothing behind, what dead writers had begun included;
+        monotonic seconds."""
 
     def step(self) -> int:
         """Ingest one batch; returns how many records it held, 0 when there was nothing new.
@@ -119,7 +136,7 @@ class Ingester:
     def _step(self, room: int) -> int:
         if self._positions is None:
             self._positions, self._open = self._load()
-        step = _Step(room)
+        step, began = _Step(room), time.monotonic()
         for segment in journal.list_segments(self._directory):
             # A writer fills its segments in their order. The later ones wait until all of an
             # earlier one was read: what ended there may have begun in what was not read here.
@@ -139,6 +156,8 @@ class Ingester:
             # Perhaps it was committed and perhaps not: the database knows.
             self._positions = None
             raise
+        if step.room and step.living.issuperset(each.writer for each in self._open.values()):
+            self.caught_up_at = began
         return len(step.taken)
 
     def _load(self) -> tuple[dict[int, int], dict[str, Opening]]:
@@ -177,19 +196,22 @@ class Ingester:
         identity = (self._host_id, segment.number, record.position)
         step.taken.append((segment.number, record.position, record.payload))
         try:
-            row, attempts, *was_opened = _parse(record.payload)
+            row, attempts, was_opened, accounts = _parse(record.payload)
         except _UNREADABLE:
             step.damaged.append(step.taken[-1])
             return
         request_id = row[0]
         if record.kind == journal.OPENING:
+            if request_id in self._open and request_id not in step.opened:
+                step.ended.append(request_id)  # the new one takes its place
             step.opened[request_id] = Opening(
                 segment.writer, segment.number, record.position, record.payload
             )
             return
-        if was_opened[0] and step.opened.pop(request_id, None) is None:
+        if was_opened and step.opened.pop(request_id, None) is None:
             step.ended.append(request_id)
         step.logs.append((*identity, *row))
+        _charge(row, accounts, row[recorder.COST] or 0, step)
         for number, attempt in enumerate(attempts):
             step.attempts.append((*identity, number, request_id, *attempt))
         self._add_to_bucket(row, step)
@@ -200,9 +222,9 @@ class Ingester:
         Gone means gone in two steps running: a listing taken while a writer moves on to its next
         segment may miss that segment.
         """
-        waiting = {**self._open, **step.opened}
-        for request_id in step.ended:
-            waiting.pop(request_id, None)
+        ended = set(step.ended)
+        waiting = {id_: each for id_, each in self._open.items() if id_ not in ended}
+        waiting.update(step.opened)
         gone = {opening.writer for opening in waiting.values()} - step.living
         confirmed, self._suspects = gone & self._suspects, gone
         for request_id, opening in waiting.items():
@@ -213,11 +235,13 @@ class Ingester:
             if step.opened.pop(request_id, None) is None:
                 step.ended.append(request_id)
             try:
-                row = _parse(opening.payload)[0]
+                row, _, reserved_nanousd, accounts = _parse(opening.payload)
             except _UNREADABLE:  # opened by another version
                 step.damaged.append(step.taken[-1])
                 continue
             step.logs.append((self._host_id, opening.segment, opening.position, *row))
+            # As the board has: what a dead worker had reserved is off this host's share.
+            _charge(row, accounts, reserved_nanousd, step)
             self._add_to_bucket(row, step)
             log.warning("request was interrupted", extra={"request_id": request_id})
 
@@ -231,6 +255,7 @@ class Ingester:
             row[recorder.MODE],
             row[recorder.ENDPOINT],
             row[recorder.ENDING],
+            row[recorder.TEAM_ID],
         )
         sums = step.buckets.get(key)
         if sums is None:
@@ -268,9 +293,9 @@ class Ingester:
             )
             self._board.saw_database()
             positions.update({number: new for number, (_, new) in step.positions.items()})
-            self._open.update(step.opened)
             for request_id in step.ended:
                 self._open.pop(request_id, None)
+            self._open.update(step.opened)
         for segment in step.finished:
             segment.path.unlink(missing_ok=True)
         self._forget(positions, {segment.number for segment in step.finished})
@@ -315,22 +340,47 @@ class Ingester:
             ],
             openings_done=step.ended,
             buckets=step.buckets,
+            charges=_charges_of(step),
         )  # fmt: skip
 
 
 def _parse(payload: bytes) -> list[Any]:
-    """A record's parts: the row, its attempts, and of an end whether it had been opened.
+    """A record's parts: the row, its attempts, of an end whether it had been opened and of an
+    opening what was set aside (in each account), and the accounts.
 
     Raises:
         ValueError, TypeError, LookupError: not written by this version.
     """
-    parts: list[Any] = orjson.loads(payload)
-    if len(parts[0]) != _ROW_WIDTH:
+    row, attempts, third, accounts = orjson.loads(payload)
+    if len(row) != _ROW_WIDTH or not all(len(each) == _ATTEMPT_WIDTH for each in attempts):
         raise ValueError("the columns of another version")
-    for attempt in parts[1]:
-        if len(attempt) != _ATTEMPT_WIDTH:
-            raise ValueError("the columns of another version")
-    return parts
+    return [row, attempts, third, [Account(*each) for each in accounts]]
+
+
+def _charge(row: list[Any], accounts: list[Account], unleased_nanousd: int, step: _Step) -> None:
+    """Note what a request costs its key and its team, and takes off the host's shares."""
+    key = (row[recorder.KEY_ID], row[recorder.TEAM_ID], row[recorder.STARTED_AT] // DAY_MS)
+    sums = step.spent.get(key)
+    if sums is None:
+        sums = step.spent[key] = [0, 0]
+    sums[0] += row[recorder.COST] or 0
+    sums[1] += 1
+    for account in accounts:
+        step.unleased[account] = step.unleased.get(account, 0) + unleased_nanousd
+
+
+def _charges_of(step: _Step) -> dict[Account, store.Charge]:
+    """What a batch adds to the books, by account."""
+    charges: dict[Account, store.Charge] = {}
+    for (key_id, team_id, day), (spent, requests) in step.spent.items():
+        for kind, id_ in (("key", key_id), ("team", team_id)):
+            for account in accounts_of(kind, id_, day * DAY_MS) if id_ else ():
+                charge = charges.setdefault(account, store.Charge())
+                charge.spent_nanousd += spent
+                charge.requests += requests
+    for account, unleased in step.unleased.items():
+        charges.setdefault(account, store.Charge()).unleased_nanousd += unleased
+    return charges
 
 
 def _is_complete(segment: SegmentFile) -> bool:

@@ -32,8 +32,9 @@ from tokenhub.errors import ConfigError, Unavailable
 MAGIC = b"THJ1"
 HEADER_BYTES = 64
 SEGMENT_BYTES = 16 << 20
-ROOM_BYTES = 16 << 10
-"""Set aside for each request in flight: its opening and its end together never need more."""
+ROOM_BYTES = 40 << 10
+"""Set aside for each request in flight: its openings, one for each attempt of a request that draws
+on a budget, and its end together never need more."""
 
 OPENING = b"O"
 END = b"E"

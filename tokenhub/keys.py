@@ -31,6 +31,9 @@ from tokenhub.errors import InvalidRequest
 
 log = logging.getLogger("tokenhub.keys")
 
+GRACE_MS_MAX = 30 * 86_400_000
+"""Longest time that two secrets of a key open at once."""
+
 TOKEN_PREFIX = "tokenhub_"  # noqa: S105 - what every token begins with, not a token
 _TOKEN = re.compile(TOKEN_PREFIX + "[0-9a-f]{64}")
 _PREFIX_CHARS = 17
@@ -133,17 +136,24 @@ class KeyVerifier:
         self._flights: dict[int, AsyncResult[bool | None]] = {}
 
     def verify(self, token: str, key: ApiKey) -> bool:
-        """Whether `token` is the secret of `key`. Does not look at expiry, `enabled` or scopes.
+        """Whether `token` is the secret of `key`, or the one before, which may be over. Does not
+        look at expiry, `enabled` or scopes.
 
         A collision of fingerprints would only spare a bcrypt to a token whose SHA-256 is right.
         """
         digest = sha256(token.encode("utf-8", "surrogatepass")).digest()
-        if not compare_digest(digest, key.sha256):
+        if compare_digest(digest, key.sha256):
+            bcrypt_hash = key.bcrypt_hash
+        elif compare_digest(digest, key.previous_sha256):
+            bcrypt_hash = key.previous_bcrypt_hash
+        else:
             return False
-        fingerprint = fingerprint_of(digest, key.bcrypt_hash)
-        return self._seen.contains(fingerprint) or self._check_once(fingerprint, key)
+        fingerprint = fingerprint_of(digest, bcrypt_hash)
+        if self._seen.contains(fingerprint):
+            return True
+        return self._check_once(fingerprint, lambda: _matches(digest, bcrypt_hash, key.id))
 
-    def _check_once(self, fingerprint: int, key: ApiKey) -> bool:
+    def _check_once(self, fingerprint: int, check: Callable[[], bool]) -> bool:
         """One bcrypt for all who ask at the same time.
 
         Nobody waits longer than for those that are in the pool's queue.
@@ -158,7 +168,7 @@ class KeyVerifier:
         flight = self._flights[fingerprint] = AsyncResult()
         answer: bool | None = None
         try:
-            answer = self._run_blocking(lambda: _matches(key))
+            answer = self._run_blocking(check)
             if answer:
                 self._seen.add(fingerprint)
         finally:
@@ -206,17 +216,31 @@ def parse_expiry(expires_in: object, expires_at: object, now_ms: int) -> int | N
     if has_duration and has_time:
         raise InvalidRequest("give expires_in or expires_at, not both", param="expires_at")
     if has_duration:
-        return _checked("expires_in", now_ms + _duration_ms(expires_in), now_ms)
+        return _checked("expires_in", now_ms + _duration_ms("expires_in", expires_in), now_ms)
     if has_time:
-        return _checked("expires_at", _unix_ms(expires_at), now_ms)
+        return _checked("expires_at", unix_ms_of(expires_at, "expires_at"), now_ms)
     return None
 
 
-def _matches(key: ApiKey) -> bool:
+def parse_grace(value: object) -> int:
+    """How long the secret before still opens after a rotation, in milliseconds.
+
+    Args:
+        value: as `expires_in`; None and "" = not at all.
+
+    Raises: InvalidRequest: no duration, or more than 30 days.
+    """
+    grace_ms = 0 if value in (None, "") else _duration_ms("grace", value)
+    if grace_ms > GRACE_MS_MAX:
+        raise InvalidRequest("grace must be at most 30 days", param="grace")
+    return grace_ms
+
+
+def _matches(digest: bytes, bcrypt_hash: str, key_id: str) -> bool:
     try:
-        return bcrypt.checkpw(key.sha256.hex().encode(), key.bcrypt_hash.encode())
+        return bcrypt.checkpw(digest.hex().encode(), bcrypt_hash.encode())
     except ValueError:
-        log.error("stored key hash is not bcrypt", extra={"key_id": key.id})
+        log.error("stored key hash is not bcrypt", extra={"key_id": key_id})
         return False
 
 
@@ -226,17 +250,25 @@ def _checked(param: str, at_ms: int, now_ms: int) -> int:
     return at_ms
 
 
-def _duration_ms(value: object) -> int:
+def _duration_ms(param: str, value: object) -> int:
     """A Go duration (time.ParseDuration) that is not negative, or with days; in milliseconds."""
     text = value if isinstance(value, str) and len(value) <= _DURATION_CHARS_MAX else ""
     unsigned = text.removeprefix("+")
     parts = list(_DURATION_PART.finditer(unsigned))
     if not parts or "".join(part[0] for part in parts) != unsigned:
-        raise InvalidRequest('expires_in must be like "720h", "90m" or "30d"', param="expires_in")
+        raise InvalidRequest(f'{param} must be like "720h", "90m" or "30d"', param=param)
     return int(sum(Decimal(part[1]) * _UNIT_MS[part[2]] for part in parts))
 
 
-def _unix_ms(value: object) -> int:
+def unix_ms_of(value: object, name: str) -> int:
+    """A moment as unix milliseconds.
+
+    Args:
+        value: RFC 3339, or unix time in seconds or milliseconds.
+        name: the field's.
+
+    Raises: InvalidRequest: neither.
+    """
     if isinstance(value, str) and _RFC3339.fullmatch(value):
         try:
             moment = datetime.fromisoformat(value.upper())
@@ -245,4 +277,4 @@ def _unix_ms(value: object) -> int:
             pass
     elif isinstance(value, int | float) and math.isfinite(value):
         return int(value if abs(value) >= _MILLISECONDS_FROM else value * 1000)
-    raise InvalidRequest("expires_at must be RFC 3339 or unix time", param="expires_at")
+    raise InvalidRequest(f"{name} must be RFC 3339 or unix time", param=name)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -32,10 +31,6 @@ from tokenhub.price_source import SourceFailed, read_source, shown_source
 from tokenhub.price_table import Entry, Table
 from tokenhub.pricing import shown_prices
 
-TICK_SECS = 5.0
-"""How often the leader looks whether a refresh is due, at least."""
-RETRY_SECS = 60.0
-"""How soon a refresh that failed is tried again."""
 BATCH = 100
 """Models that one transaction changes."""
 TRIES = 5
@@ -100,30 +95,9 @@ class Prices:
         self._source = settings.pricing_source
         self._shown = shown_source(settings.pricing_source)
         self._allow_private = settings.allow_private_providers
-        self._interval_secs = settings.pricing_refresh_interval_secs
         self._directory = settings.data_dir
         self._catalog = catalog
         self._database = database
-        self._due_at = 0.0
-
-    @property
-    def tick_secs(self) -> float:
-        """How often `tick` wants to be called."""
-        return min(TICK_SECS, self._interval_secs)
-
-    def tick(self) -> None:
-        """Refresh if it is time to; the leader's job."""
-        now = time.monotonic()
-        if now < self._due_at:
-            return
-        self._due_at = now + min(RETRY_SECS, self._interval_secs)
-        try:
-            report = self.refresh()
-        except (Unavailable, Conflict) as error:
-            log.warning("prices were not refreshed", extra={"reason": error.code})
-            return
-        if not report.error:
-            self._due_at = now + self._interval_secs
 
     def refresh(self, change: Change = BY_ITSELF) -> Report:
         """Read the table and give its prices to the models that take theirs from it.
@@ -145,6 +119,18 @@ class Prices:
         report = Report(*counts, status.source, status.fetched_at, status.error)
         if report.updated:
             log.info("prices were updated", extra=asdict(report))
+        return report
+
+    def refresh_all(self) -> Report:
+        """Refresh without being asked to.
+
+        Raises:
+            Conflict, Unavailable: see `refresh`; also when the prices are those of the kept table,
+                so that the source is tried again soon.
+        """
+        report = self.refresh()
+        if report.error:
+            raise Unavailable("the price table is an old one", code="price_source_failed")
         return report
 
     def status(self) -> Status:

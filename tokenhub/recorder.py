@@ -8,11 +8,13 @@ nothing left to compute. Knows nothing of HTTP and never touches the database.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from tokenhub.board import Board
+from tokenhub.budgets import Account
 from tokenhub.domain import Attempt, Outcome, Usage
 from tokenhub.journal import END, OPENING, Journal
 
@@ -52,19 +54,34 @@ class Recorder:
         self._journal.release()
         self._board.leave()
 
-    def open(self, outcome: Outcome, cost_nanousd: int | None) -> None:
-        """Write down that a request has begun, as the row it becomes if nobody ends it.
+    def open(
+        self,
+        outcome: Outcome,
+        cost_nanousd: int | None,
+        *,
+        accounts: Sequence[Account] = (),
+        reserved_nanousd: int = 0,
+    ) -> None:
+        """Write down that a request has begun, as the row it becomes if nobody ends it. The last
+        opening of a request counts.
 
         Args:
             cost_nanousd: what it is expected to cost.
+            accounts: where money was set aside for it, so much in each.
         """
         row = log_row(outcome)
         row[ENDING] = "interrupted"
         row[COST] = cost_nanousd and min(cost_nanousd, INTEGER_MAX)
-        self._journal.append(OPENING, orjson.dumps([row, []]))
+        payload = orjson.dumps([row, [], reserved_nanousd, list(map(list, accounts))])
+        self._journal.append(OPENING, payload)
 
-    def record(self, outcome: Outcome, *, was_opened: bool = False) -> None:
+    def record(
+        self, outcome: Outcome, *, was_opened: bool = False, accounts: Sequence[Account] = ()
+    ) -> None:
         """Write down how a request ended. Exactly once for each admitted request.
+
+        Args:
+            accounts: whose money was set aside for it; settle them after this.
 
         Raises:
             OSError: the disk failed, so the caller must not be answered as if all were well.
@@ -72,7 +89,8 @@ class Recorder:
         try:
             _total(outcome)
             attempts = [attempt_row(attempt) for attempt in outcome.attempts]
-            payload = orjson.dumps([log_row(outcome), attempts, was_opened])
+            held = list(map(list, accounts)) if accounts else []
+            payload = orjson.dumps([log_row(outcome), attempts, was_opened, held])
             self._journal.append(END, payload)
             self._board.counters.count(outcome, self._board.slot)
         finally:
@@ -115,6 +133,7 @@ def log_row(outcome: Outcome) -> list[Any]:
         _clip(outcome.client_ip, CLIENT_IP_MAX),
         _clip(outcome.client_request_id),
         _skips_text(outcome),
+        outcome.team_id,
     ]
 
 
@@ -125,6 +144,7 @@ MODEL_ID, PROVIDER_ID = 11, 12
 INPUT_TOKENS, OUTPUT_TOKENS = 15, 16
 COST = 21
 LATENCY_MS, TTFT_MS = 23, 24
+TEAM_ID = 32
 
 
 def attempt_row(attempt: Attempt) -> list[Any]:

@@ -71,11 +71,12 @@ class SecretMemory:
                 return key
         return None
 
-    def write(self, key: bytes | None, *, only_first: bool = False) -> bool:
+    def write(self, key: bytes | None, *, only_at: int | None = None) -> bool:
         """Publish `key` to all processes, or wipe what is there (None).
 
         Args:
-            only_first: do nothing if anything was ever written.
+            only_at: do nothing if the generation is another one: somebody has written since it was
+                looked at; 0 = if anything was ever written.
 
         The generation is odd from before the first byte to after the last, and the check binds
         key and generation: whatever a killed writer leaves behind, or another processor sees out
@@ -88,7 +89,7 @@ class SecretMemory:
         if key is not None and len(key) != KEY_BYTES:
             raise ValueError("the key must have 32 bytes")
         with self._lock():
-            if only_first and self._words[0]:
+            if only_at not in (None, self._words[0]):
                 return False
             before = self.read()
             begun = (self._words[0] + 1) | 1

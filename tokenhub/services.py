@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tokenhub.access import AdminToken
 from tokenhub.board import Board
 from tokenhub.catalog import Catalog
 from tokenhub.config import Settings
 from tokenhub.db import Database
 from tokenhub.gateway import Gateway
 from tokenhub.keys import KeyVerifier
+from tokenhub.limiter import Limiter
 from tokenhub.recorder import Recorder
 from tokenhub.vault import Vault
 
@@ -21,18 +23,20 @@ class Services:
     """Made by the factory, once for each worker; found in `app.extensions["tokenhub"]`.
 
     Args:
+        root: the admin token of the settings or the data directory.
         run_blocking: runs a function that would hold the hub up (bcrypt, Argon2) in a small pool
             and returns its result.
     """
 
     settings: Settings
-    admin_token: str
+    root: AdminToken
     host_id: str
     database: Database
     board: Board
     catalog: Catalog
     vault: Vault
     keys: KeyVerifier
+    limiter: Limiter
     recorder: Recorder
     gateway: Gateway
     run_blocking: Callable[..., Any]

@@ -82,6 +82,7 @@ class BoardCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         yield from self._requests()
         yield from self._spending()
+        yield from self._refusals()
         yield from self._gauges()
 
     def _requests(self) -> Iterable[Metric]:
@@ -124,6 +125,19 @@ class BoardCollector(Collector):
             tokens.add_metric([model, provider, "input"], row[counters.INPUT_TOKENS])
             tokens.add_metric([model, provider, "output"], row[counters.OUTPUT_TOKENS])
         return cost, unpriced, tokens
+
+    def _refusals(self) -> Iterable[Metric]:
+        refused = CounterMetricFamily(
+            "tokenhub_rate_limited", "Requests beyond a limit", labels=["scope"]
+        )
+        for scope, count in self._board.rates.refusals().items():
+            refused.add_metric([scope], count)
+        unpaid = CounterMetricFamily(
+            "tokenhub_budget_refusals", "Requests without money", labels=["code"]
+        )
+        for code, count in self._board.purse.refusals().items():
+            unpaid.add_metric([code], count)
+        return refused, unpaid
 
     def _gauges(self) -> Iterable[Metric]:
         models = GaugeMetricFamily(

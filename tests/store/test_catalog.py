@@ -18,7 +18,7 @@ from tokenhub.board import Board
 from tokenhub.catalog import CHANGES_MAX, Catalog, Change
 from tokenhub.db import Database, DatabaseAway
 from tokenhub.db.catalog_tables import changes, generation
-from tokenhub.domain import ApiKey, Model, Provider, RoutingDefaults
+from tokenhub.domain import ApiKey, Model, Provider, RoutingDefaults, Team
 from tokenhub.errors import Unavailable
 
 patched_only = pytest.mark.skipif(
@@ -87,9 +87,9 @@ class Two:
         model = Model(name, provider_id, name, **fields)
         self.apply("model", name, lambda each: store.save_model(each, model, 1))
 
-    def save_key(self, name: str, digest: bytes) -> None:
-        key = ApiKey(name, name, "tokenhub_", digest, "")
-        self.apply("key", name, lambda each: store.insert_key(each, key, 1))
+    def save_key(self, name: str, digest: bytes, **fields: Any) -> None:
+        key = ApiKey(name, name, "tokenhub_", digest, "", **fields)
+        self.apply("key", name, lambda each: store.save_key(each, store.KeyRow(key, 1)))
 
     def fresh(self) -> catalog.Snapshot:
         """What a worker sees that has just been started."""
@@ -133,10 +133,34 @@ def test_a_revoked_key_is_gone_and_a_changed_one_has_changed(two):
     two.save_key("key_2", b"2" * 32)
     two.check()
     two.apply("key", "key_1", lambda each: store.delete_key(each, "key_1"))
-    two.apply("key", "key_2", lambda each: store.update_key(each, "key_2", sha256=b"3" * 32))
+    two.save_key("key_2", b"3" * 32)
     assert set(two.other.current().keys) == {b"3" * 32}
-    two.apply("key", "key_2", lambda each: store.update_key(each, "key_2", enabled=False))
+    two.save_key("key_2", b"3" * 32, enabled=False)
     assert not two.other.current().keys[b"3" * 32].enabled
+    two.check()
+
+
+def test_a_key_is_found_by_both_secrets_and_then_by_neither(two):
+    two.save_key("key_1", b"1" * 32)
+    two.save_key("key_1", b"2" * 32, previous_sha256=b"1" * 32, previous_until=2**41)
+    assert set(two.other.current().keys) == {b"1" * 32, b"2" * 32}
+    two.check()
+    two.save_key("key_1", b"3" * 32, previous_sha256=b"2" * 32, previous_until=2**41)
+    assert set(two.other.current().keys) == {b"2" * 32, b"3" * 32}
+    two.check()
+    two.apply("key", "key_1", lambda each: store.delete_key(each, "key_1"))
+    assert two.other.current().keys == {}
+    two.check()
+
+
+def test_a_team_that_was_changed_has_changed_and_one_that_is_gone_is_gone(two):
+    team = Team("team_1", "Ops")
+    for each in (team, replace(team, enabled=False)):
+        two.apply("team", "team_1", lambda c, team=each: store.save_team(c, team, 1))
+        assert two.other.current().teams["team_1"].enabled == each.enabled
+        two.check()
+    two.apply("team", "team_1", lambda each: store.delete_team(each, "team_1"))
+    assert two.other.current().teams == {}
     two.check()
 
 
@@ -203,6 +227,15 @@ def test_changes_whose_record_was_pruned_are_seen_all_the_same(two):
     two.save_model()
     two.database.write(lambda connection: connection.execute(delete(changes)))
     assert set(two.other.current().models) == {"small"}
+    two.check()
+
+
+def test_nor_is_anything_missed_when_a_part_of_the_record_was_pruned(two):
+    two.save_provider()
+    two.save_model()
+    version = changes.c.version
+    two.database.write(lambda connection: connection.execute(delete(changes).where(version == 1)))
+    assert set(two.other.current().providers) == {"acme"}
     two.check()
 
 

@@ -3,7 +3,9 @@
 import pytest
 from sqlalchemy import Connection
 
-from tokenhub import cli, store
+from tokenhub import store
+from tokenhub.cli.demo import arrange_demo, save_demo
+from tokenhub.cli.first_start import ensure_host_key, secret_files
 from tokenhub.config import Settings
 from tokenhub.db import Database
 from tokenhub.domain import DEFAULT_SCOPES, Provider, VaultRow
@@ -21,13 +23,13 @@ def loaded(database: Database) -> store.Loaded:
     return database.read(store.load_all)
 
 
-def save_demo(database: Database) -> list[Provider]:
-    database.write(lambda connection: cli._save_demo(connection, base_url=SIMULATOR))
+def save_the_demo(database: Database) -> list[Provider]:
+    database.write(lambda connection: save_demo(connection, base_url=SIMULATOR))
     return list(loaded(database).providers.values())
 
 
 def test_the_first_start_makes_a_key_for_this_machine(database, key_file):
-    token = cli._ensure_host_key(database, key_file)
+    token = ensure_host_key(database, key_file)
     [key] = loaded(database).keys.values()
     assert (key.name, key.scopes) == ("host-local", frozenset(DEFAULT_SCOPES))
     assert key.sha256 == digest_of(token)
@@ -36,22 +38,22 @@ def test_the_first_start_makes_a_key_for_this_machine(database, key_file):
 
 
 def test_later_starts_use_the_same_key(database, key_file):
-    first = cli._ensure_host_key(database, key_file)
-    assert cli._ensure_host_key(database, key_file) == first
+    first = ensure_host_key(database, key_file)
+    assert ensure_host_key(database, key_file) == first
     assert len(loaded(database).keys) == 1
 
 
 @pytest.mark.parametrize("stale", ["", "tokenhub_" + "0" * 64, "not a token\n"])
 def test_a_key_file_that_the_database_does_not_know_is_replaced(database, key_file, stale):
     key_file.write_text(stale)
-    token = cli._ensure_host_key(database, key_file)
+    token = ensure_host_key(database, key_file)
     assert token != stale
     assert digest_of(token) in loaded(database).keys
     assert key_file.read_text() == f"{token}\n"
 
 
 def test_demo_models_are_marked_priced_and_at_the_simulator(database):
-    providers = save_demo(database)
+    providers = save_the_demo(database)
     assert {(each.demo, each.base_url, each.cred_store) for each in providers} == {
         (True, SIMULATOR, "none")
     }
@@ -63,15 +65,15 @@ def test_demo_models_are_marked_priced_and_at_the_simulator(database):
 
 
 def test_a_restart_of_the_demo_changes_addresses_but_no_prices(database):
-    save_demo(database)
+    save_the_demo(database)
     before = {each.id: each.price.version for each in loaded(database).models.values()}
-    save_demo(database)
+    save_the_demo(database)
     assert {each.id: each.price.version for each in loaded(database).models.values()} == before
 
 
 def test_workers_and_auditors_hear_of_every_change(database, key_file):
-    cli._ensure_host_key(database, key_file)
-    save_demo(database)
+    ensure_host_key(database, key_file)
+    save_the_demo(database)
     audit = database.read(lambda connection: store.list_audit(connection, 100, 0))
     assert len(audit) == loaded(database).generation == 6
     assert {row["actor"] for row in audit} == {"run"}
@@ -79,21 +81,21 @@ def test_workers_and_auditors_hear_of_every_change(database, key_file):
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_the_demo_is_gone_when_there_is_a_real_provider(database, wanted):
-    save_demo(database)
+    save_the_demo(database)
 
     def add_real(connection: Connection) -> None:
         store.save_provider(connection, Provider("real", "openai", "http://127.0.0.1:2"), 1)
 
     database.write(add_real)
     providers = list(loaded(database).providers.values())
-    assert cli._arrange_demo(database, providers, wanted=wanted) is False
+    assert arrange_demo(database, providers, wanted=wanted) is False
     assert list(loaded(database).providers) == ["real"]
     assert loaded(database).models == {}
 
 
 def test_the_demo_is_gone_when_nobody_wants_it(database):
-    providers = save_demo(database)
-    assert cli._arrange_demo(database, providers, wanted=False) is False
+    providers = save_the_demo(database)
+    assert arrange_demo(database, providers, wanted=False) is False
     assert loaded(database).providers == {}
 
 
@@ -103,7 +105,7 @@ def settings(tmp_path) -> Settings:
 
 
 def test_secrets_that_nobody_has_set_are_made_once(database, settings):
-    variables = cli._secret_files(settings, database)
+    variables = secret_files(settings, database)
     paths = {
         "TOKENHUB_ADMIN_TOKEN_FILE": settings.data_dir / ".admin-token",
         "TOKENHUB_VAULT_PASSWORD_FILE": settings.data_dir / "vault-password",
@@ -111,14 +113,14 @@ def test_secrets_that_nobody_has_set_are_made_once(database, settings):
     assert variables == {name: str(path) for name, path in paths.items()}
     made = [path.read_text() for path in paths.values()]
     assert all(len(each) > 32 for each in made)
-    cli._secret_files(settings, database)
+    secret_files(settings, database)
     assert [path.read_text() for path in paths.values()] == made
 
 
 def test_no_password_is_made_for_a_vault_that_has_one(database, settings):
     row = VaultRow("vault_1", "{}", b"salt", b"wrapped")
     database.write(lambda connection: store.insert_vault(connection, row, 1))
-    assert "TOKENHUB_VAULT_PASSWORD_FILE" not in cli._secret_files(settings, database)
+    assert "TOKENHUB_VAULT_PASSWORD_FILE" not in secret_files(settings, database)
     assert not (settings.data_dir / "vault-password").exists()
 
 
@@ -128,5 +130,5 @@ def test_secrets_that_the_operator_has_set_are_left_alone(database, tmp_path):
         "TOKENHUB_ADMIN_TOKEN": "mine",
         "TOKENHUB_VAULT_PASSWORD": "also mine",
     }
-    assert cli._secret_files(Settings.from_env(given), database) == {}
+    assert secret_files(Settings.from_env(given), database) == {}
     assert not (tmp_path / ".admin-token").exists()

@@ -28,6 +28,7 @@ def log_row(position: int, **changes) -> tuple[Any, ...]:
         "cost_nanousd": None, "price_version": 1, "latency_ms": 812, "ttft_ms": None,
         "overhead_us": 300, "estimated_input_tokens": 12, "response_bytes": 99,
         "attempt_count": 2, "client_ip": "::1", "client_request_id": "", "skips": '{"a":"b"}',
+        "team_id": "",
     }  # fmt: skip
     return (HOST, 5, position, *{**row, **changes}.values())
 
@@ -40,13 +41,13 @@ def attempt_row(position: int, seq: int) -> tuple[Any, ...]:
 
 
 def bucket_key(start_at: int = 1_700_000_000_000) -> tuple[Any, ...]:
-    return (HOST, start_at, "m", "p", "key_1", "normal", "chat.completions", "answered")
+    return (HOST, start_at, "m", "p", "key_1", "normal", "chat.completions", "answered", "")
 
 
 def make_batch(**changes) -> store.Batch:
     nothing: dict[str, Any] = {
         "positions": {}, "logs": [], "attempts": [], "openings_new": [], "openings_done": [],
-        "buckets": {},
+        "buckets": {}, "charges": {},
     }  # fmt: skip
     return store.Batch(HOST, **{**nothing, **changes})
 
@@ -69,7 +70,7 @@ def test_the_tables_have_the_columns_of_the_journal_in_its_order():
     assert tuple(request_logs.c.keys()) == ("id", *IDENTITY, *LOG_COLUMNS)
     assert tuple(attempts.c.keys()) == (*IDENTITY, "seq", "request_id", *ATTEMPT_COLUMNS)
     histogram = tuple(f"h{number}" for number in range(16))
-    assert tuple(buckets.c.keys()) == (*BUCKET_KEY, *BUCKET_SUMS, *histogram)
+    assert tuple(buckets.c.keys()) == (*BUCKET_KEY, "rolled_at", *BUCKET_SUMS, *histogram)
 
 
 def test_rows_arrive_as_they_were(ingest, read):
@@ -137,6 +138,6 @@ def test_buckets_add_up(ingest, database):
     query = select(buckets).order_by(buckets.c.start_at)
     rows = database.read(lambda connection: connection.execute(query).all())
     assert [tuple(row) for row in rows] == [
-        (*bucket_key(), *(2 * each for each in sums)),
-        (*bucket_key(1_700_000_010_000), *[2**50] * 24),
+        (*bucket_key(), 0, *(2 * each for each in sums)),
+        (*bucket_key(1_700_000_010_000), 0, *[2**50] * 24),
     ]

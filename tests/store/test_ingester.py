@@ -6,8 +6,8 @@ import fcntl
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, select
 
-from tokenhub import ingest, journal
+from tests.store.flaky import Flaky
+from tokenhub import ingest, journal, store
 from tokenhub.board import Board
+from tokenhub.budgets import Account
 from tokenhub.db import Database, DatabaseAway
 from tokenhub.db.traffic_tables import attempts, buckets, journal_offsets, openings, request_logs
 from tokenhub.domain import Attempt, Outcome, Usage
@@ -29,33 +31,11 @@ from tokenhub.recorder import ENDING, INPUT_TOKENS, attempt_row, log_row
 SEGMENT = 2048
 """Three or four records."""
 
+LEASED = 10**6
+HELD = 20
+"""What is set aside for a request; it costs 7."""
+
 NAMES = itertools.count(1)
-
-
-class Flaky:
-    """A database that goes away as told: one word for each call, nothing for those after.
-
-    "before": nothing was done. "after": it was done, and nobody learned of it.
-    """
-
-    def __init__(self, database: Database, faults: list[str]) -> None:
-        self._database = database
-        self.faults = faults
-
-    def read(self, work: Callable[[Connection], Any], **limits: Any) -> Any:
-        return self._call(self._database.read, work, limits)
-
-    def write(self, work: Callable[[Connection], Any], **limits: Any) -> Any:
-        return self._call(self._database.write, work, limits)
-
-    def _call(self, method: Callable[..., Any], work: Any, limits: Any) -> Any:
-        fault = self.faults.pop(0) if self.faults else ""
-        if fault == "before":
-            raise DatabaseAway("on purpose")
-        value = method(work, **limits)
-        if fault == "after":
-            raise DatabaseAway("on purpose", is_outcome_unknown=True)
-        return value
 
 
 class World:
@@ -71,6 +51,12 @@ class World:
         self.numbers = itertools.count(1)
         self.requests = itertools.count(1)
         self.writers: list[Journal] = []
+        self.account = Account("key", f"key_{self.number}", "total", 0)
+        self.held = [[*self.account]]
+        wants = {self.account: 0}
+        database.write(
+            lambda each: store.lease_money(each, self.host_id, wants=wants, amounts=[LEASED])
+        )
         self.open: dict[str, int] = {}
         self.expected: dict[str, str] = {}
         for _ in range(2):
@@ -92,7 +78,9 @@ class World:
         )
 
     def row(self, request_id: str, ending: str = "answered") -> list[Any]:
-        outcome = Outcome(request_id, "key_1", "chat", "normal", True, 1_700_000_000_000)
+        outcome = Outcome(
+            request_id, self.account.subject_id, "chat", "normal", True, 1_700_000_000_000
+        )
         outcome.usage, outcome.cost_nanousd, outcome.latency_ms = Usage(10, 20), 7, 30
         row = log_row(outcome)
         row[ENDING] = ending
@@ -100,7 +88,7 @@ class World:
 
     def begin(self, writer: int) -> str:
         request_id = f"req_{self.number}_{next(self.requests)}"
-        payload = orjson.dumps([self.row(request_id, "interrupted"), []])
+        payload = orjson.dumps([self.row(request_id, "interrupted"), [], HELD, self.held])
         self.writers[writer].append(OPENING, payload)
         self.open[request_id] = writer
         self.expected[request_id] = "interrupted"
@@ -111,7 +99,7 @@ class World:
         row[INPUT_TOKENS] = changes.get("input_tokens", row[INPUT_TOKENS])
         tries = [attempt_row(Attempt("m", "p", 0, 5))]
         writer = self.open.pop(request_id)
-        self.writers[writer].append(END, orjson.dumps([row, tries, True]))
+        self.writers[writer].append(END, orjson.dumps([row, tries, True, self.held]))
         self.expected[request_id] = "answered"
 
     def whole(self, writer: int, **changes: Any) -> str:
@@ -119,7 +107,7 @@ class World:
         row = self.row(request_id)
         row[INPUT_TOKENS] = changes.get("input_tokens", row[INPUT_TOKENS])
         tries = [attempt_row(Attempt("m", "p", 0, 5))]
-        self.writers[writer].append(END, orjson.dumps([row, tries, False]))
+        self.writers[writer].append(END, orjson.dumps([row, tries, False, self.held]))
         self.expected[request_id] = "answered"
         return request_id
 
@@ -175,9 +163,21 @@ class World:
         rows = len(self.expected)
         [found] = self.query(counted.where(buckets.c.host_id == self.host_id))
         assert tuple(map(int, found)) == (rows, 10 * rows, 7 * rows)
+        self.check_money()
         tried = select(attempts.c.request_id).where(attempts.c.host_id == self.host_id)
         answered = [name for name, ending in self.expected.items() if ending == "answered"]
         assert sorted(row[0] for row in self.query(tried)) == sorted(answered)
+
+    def check_money(self) -> None:
+        """Each request is in the books once, and what it was paid from is off the host's share."""
+        endings, rows = Counter(self.expected.values()), len(self.expected)
+        left = LEASED - 7 * endings["answered"] - HELD * endings["interrupted"]
+        books = self.database.read(partial(store.find_ledgers, accounts=[self.account]))
+        assert books[self.account] == store.Ledger(
+            self.account, spent_nanousd=7 * rows, leased_nanousd=left, requests=rows
+        )
+        shares = self.database.read(partial(store.list_shares, host_id=self.host_id))
+        assert shares[self.account][0] == left
 
 
 @pytest.fixture
@@ -351,7 +351,7 @@ def test_a_refused_record_alone_does_not_come_back(world):
 
 def test_an_id_that_is_opened_twice_stops_nobody(world):
     begun = world.begin(0)
-    payload = orjson.dumps([world.row(begun, "interrupted"), []])
+    payload = orjson.dumps([world.row(begun, "interrupted"), [], HELD, world.held])
     world.writers[1].append(OPENING, payload)
     world.step()
     world.end(begun)

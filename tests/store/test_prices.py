@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 from tests.provisioning_kit import Hub
 from tokenhub import data_dir, prices
 from tokenhub.config import Settings
-from tokenhub.db import Database, DatabaseAway
+from tokenhub.db import Database
 from tokenhub.domain import Model, Price, Provider
 from tokenhub.errors import Conflict, Unavailable
 from tokenhub.price_source import SOURCE_BYTES_MAX
@@ -231,7 +230,6 @@ def test_without_its_lock_nothing_is_refreshed(world):
     with pytest.raises(Unavailable, match=r"prices\.lock cannot be opened") as caught:
         world.prices.refresh()
     assert caught.value.code == "price_source_failed"
-    world.prices.tick()
 
 
 def test_one_refresh_at_a_time(world):
@@ -240,7 +238,6 @@ def test_one_refresh_at_a_time(world):
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(Conflict) as caught:
             world.prices.refresh()
-        world.prices.tick()  # the leader's job does not mind
     assert caught.value.code == "refresh_running"
     assert counts(world.prices.refresh()) == (1, 0, 0)
 
@@ -251,28 +248,14 @@ def test_without_a_source_there_is_nothing_to_refresh(world):
     assert caught.value.code == "no_price_source"
 
 
-def test_the_job_refreshes_when_it_is_time_and_sooner_after_a_failure(world, monkeypatch):
-    now = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+def test_the_job_has_failed_while_only_the_kept_table_can_be_read(world):
     world.add("gpt-4o")
-
-    def away(*_: Any, **__: Any) -> Any:
-        raise DatabaseAway("on purpose")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(world.database, "read", away)
-        world.prices.tick()
-    world.prices.tick()
-    assert not world.price("gpt-4o").is_known
-    now[0] += prices.RETRY_SECS
-    world.prices.tick()
-    assert world.price("gpt-4o") == GPT_4O
+    assert counts(world.prices.refresh_all()) == (1, 0, 0)
+    world.table.unlink()
     world.add("o1")
-    now[0] += 3599
-    world.prices.tick()
-    assert not world.price("o1").is_known
-    now[0] += 1
-    world.prices.tick()
+    with pytest.raises(Unavailable) as caught:
+        world.prices.refresh_all()
+    assert caught.value.code == "price_source_failed"
     assert world.price("o1").is_known
 
 

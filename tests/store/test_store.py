@@ -7,11 +7,10 @@ from functools import partial
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.exc import CompileError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from tokenhub import store
-from tokenhub.db.catalog_tables import price_versions
-from tokenhub.db.traffic_tables import hosts
+from tokenhub.db.catalog_tables import price_versions, vault
 from tokenhub.domain import ApiKey, Model, Price, Provider, RoutingDefaults, VaultRow
 
 PROVIDER = Provider("p", "openai", "http://127.0.0.1:9", cred_store="vault")
@@ -50,7 +49,7 @@ def test_everything_that_was_saved_is_loaded_at_once(write, read):
     routing = RoutingDefaults("cheap", 10**12, 5)
     write(store.save_routing, RoutingDefaults(), 1000)
     write(store.save_routing, routing, 1001)
-    write(store.insert_key, KEY, 1000)
+    write(store.save_key, store.KeyRow(KEY, 1000, expires_at=KEY.expires_at))
     write(store.save_entry, "provider:p", b"\x00sealed", 1000)
     generation = write(store.record_change, "provider", "p", 1000)
     loaded = read(store.load_all)
@@ -118,46 +117,6 @@ def test_pages_say_how_many_there_are_in_all(write, read):
     assert read(store.list_models, 2, 9) == ([], 5)
 
 
-def test_keys_are_listed_newest_first_with_their_administration(write, read):
-    for number in range(3):
-        key = replace(KEY, id=f"key_{number}", sha256=bytes([number]) * 32)
-        write(store.insert_key, key, 100 + number // 2, monthly_budget_nanousd=2**50)
-    found, total = read(store.list_keys, 2, 0)
-    assert ([row.key.id for row in found], total) == (["key_2", "key_1"], 3)
-    assert found[0] == store.KeyRow(key, created_at=101, monthly_budget_nanousd=2**50)
-
-
-def test_a_key_is_changed_by_column(write, read):
-    write(store.insert_key, KEY, 1)
-    changes = {"scopes": {"plan", "chat"}, "enabled": False, "rotated_at": 7, "expires_at": None}
-    assert write(store.update_key, KEY.id, **changes)
-    row = read(store.find_key_row, KEY.id)
-    assert row.key == replace(
-        KEY, scopes=frozenset({"chat", "plan"}), enabled=False, expires_at=None, revision=2
-    )
-    assert row.rotated_at == 7
-    assert not write(store.update_key, "nobody", enabled=False)
-    with pytest.raises(CompileError):
-        write(store.update_key, KEY.id, nonsense=1)
-    assert write(store.delete_key, KEY.id)
-    assert not write(store.delete_key, KEY.id)
-    assert read(store.find_key_row, KEY.id) is None
-
-
-def test_the_same_digest_cannot_be_stored_twice(write):
-    write(store.insert_key, KEY, 1)
-    with pytest.raises(IntegrityError):
-        write(store.insert_key, replace(KEY, id="key_2"), 1)
-
-
-def test_keys_without_a_digest_are_not_in_the_snapshot(write, read):
-    for key_id in ("old_1", "old_2"):
-        write(store.insert_key, replace(KEY, id=key_id, sha256=b""), 1)
-    assert read(store.load_all).keys == {}
-    assert read(store.find_key, "old_1") is None
-    assert read(store.find_key_row, "old_1").key.sha256 == b""
-
-
 def test_changes_are_numbered_by_the_generation(write, read):
     assert [write(store.record_change, "key", each, 1) for each in "abc"] == [1, 2, 3]
     assert read(store.load_generation) == 3
@@ -184,6 +143,29 @@ def test_the_vault_is_set_up_once(write, read):
     assert read(store.find_vault) == row
 
 
+def test_the_vaults_row_is_replaced_only_by_who_has_read_it_last(write, read):
+    row = VaultRow("vault_1", "{}", b"salt", b"wrapped")
+    write(store.insert_vault, row, 1)
+    first, second = (
+        VaultRow("vault_1", '{"n":1}', b"salt " + name, b"wrapped " + name) for name in (b"1", b"2")
+    )
+    assert write(store.replace_vault, row, first)
+    assert not write(store.replace_vault, row, second)
+    assert not write(store.replace_vault, replace(first, id="vault_2"), second)
+    assert read(store.find_vault) == first
+    assert read(lambda each: each.scalar(select(vault.c.generation))) == 2
+    assert read(store.load_all).vault == first
+
+
+def test_operators_own_secrets_are_listed_apart_and_are_in_no_snapshot(write, read):
+    names = ["secret:b", "provider:p:api_key", "secret:a/b", "secret:secret:", "secret:Ä"]
+    for name in names:
+        write(store.save_entry, name, b"sealed", 1)
+    assert read(store.list_secrets, 9, 0) == (["a/b", "b", "secret:", "Ä"], 4)
+    assert read(store.list_secrets, 2, 1) == (["b", "secret:"], 4)
+    assert read(store.load_all).sealed == {"provider:p:api_key": b"sealed"}
+
+
 def test_sealed_entries_are_replaced_and_deleted_by_name(write, read):
     assert read(store.find_entry, "b") is None
     for name, sealed in (("b", b"1"), ("a", b"2"), ("b", b"3")):
@@ -208,13 +190,6 @@ def test_the_audit_is_listed_newest_first(write, read):
         "id": 3, "at": 7, "actor": "admin", "client_ip": "::1", "action": "key.create",
         "resource": "c", "detail": "{}", "request_id": "r",
     }  # fmt: skip
-
-
-def test_a_host_that_beats_is_known_since_its_first_beat(write, read):
-    for at, version in ((10, "1"), (20, "2")):
-        write(store.beat_host, "h", "name", version, at)
-    rows = read(lambda connection: connection.execute(select(hosts)).all())
-    assert rows == [("h", "name", "2", 10, 20)]
 
 
 def test_a_lease_has_one_holder_until_it_expires(write):

@@ -6,13 +6,14 @@ import itertools
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
 from tokenhub import journal, store
 from tokenhub.board import Board
 from tokenhub.catalog import Snapshot
+from tokenhub.db import Database
 from tokenhub.dialects.openai import StreamMeter, ends_stream, opens_stream
 from tokenhub.domain import (
     ApiKey,
@@ -26,6 +27,7 @@ from tokenhub.domain import (
     Usage,
 )
 from tokenhub.errors import ProviderError
+from tokenhub.escrow import Escrow
 from tokenhub.gateway import Exchange, Gateway, Relay, begin
 from tokenhub.journal import Journal
 from tokenhub.providers.base import (
@@ -161,6 +163,7 @@ class World:
         self.gateway = Gateway(
             board=self.board,
             recorder=self.recorder,
+            escrow=Escrow(database=cast(Database, None), board=self.board, host_id="h"),
             adapters={"openai": self.adapter},
             secret_of=self._secret_of,
             whole_timeouts=TIMEOUTS,
@@ -189,14 +192,14 @@ class World:
     @property
     def row(self) -> dict[str, Any]:
         """The one row of the one request, which has ended."""
-        [(row, _, _)] = [payload for kind, payload in self.records if kind == journal.END]
+        [(row, *_)] = [payload for kind, payload in self.records if kind == journal.END]
         assert self.board.in_flight == 0
         assert self.journal._admitted == 0
         return dict(zip(store.LOG_COLUMNS, row, strict=True))
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
-        [(_, attempts, _)] = [payload for kind, payload in self.records if kind == journal.END]
+        [(_, attempts, *_)] = [payload for kind, payload in self.records if kind == journal.END]
         return [dict(zip(store.ATTEMPT_COLUMNS, each, strict=True)) for each in attempts]
 
     @property

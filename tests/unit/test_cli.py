@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tokenhub import cli
+from tokenhub.cli import main
+from tokenhub.cli.addresses import check_address, url_of
+from tokenhub.cli.first_start import make_directory, write_client_env
+from tokenhub.cli.running import greeting
 from tokenhub.config import Address, Settings, render_docs, render_env_example
 from tokenhub.errors import ConfigError
 
 
 def invoke(*arguments: str, **environ: str) -> Result:
     cleared = dict.fromkeys(name for name in os.environ if name.startswith("TOKENHUB_"))
-    return CliRunner(env={**cleared, **environ}).invoke(cli.main, arguments)
+    return CliRunner(env={**cleared, **environ}).invoke(main, arguments)
 
 
 @pytest.fixture
@@ -25,14 +28,14 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_a_new_data_directory_is_its_owners_alone(tmp_path):
-    cli._make_directory(tmp_path / "a" / "b")
+    make_directory(tmp_path / "a" / "b")
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
 
 
 def test_a_data_directory_that_others_may_write_to_is_refused(tmp_path):
     tmp_path.chmod(0o777)
     with pytest.raises(ConfigError, match="others may write"):
-        cli._make_directory(tmp_path)
+        make_directory(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -46,30 +49,30 @@ def test_a_data_directory_that_others_may_write_to_is_refused(tmp_path):
     ],
 )
 def test_the_url_leads_to_the_gateway_from_this_machine(address, url):
-    assert cli._url(address) == url
+    assert url_of(address) == url
 
 
 def test_an_address_that_is_taken_is_noticed_before_anything_starts():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: Address already in use"):
-            cli._check_address(Address("127.0.0.1", port))
+            check_address(Address("127.0.0.1", port))
 
 
 def test_the_greeting_shows_where_secrets_are_and_no_secret(settings):
     data = settings.data_dir
-    cli._make_directory(data)
-    cli._write_client_env(settings, "the-api-key")
-    text = cli._greeting(settings, has_demo=True, has_own=False)
+    make_directory(data)
+    write_client_env(settings, "the-api-key")
+    text = greeting(settings, has_demo=True, has_own=False)
     assert f"{data}/.admin-token" in text
     assert (data / ".admin-token").read_text().strip() not in text
     assert "TOKENHUB_API_KEY=the-api-key\n" in (data / "env").read_text()
 
 
 def test_the_greetings_curl_can_be_pasted_into_a_shell(settings):
-    cli._make_directory(settings.data_dir)
+    make_directory(settings.data_dir)
     (settings.data_dir / ".host-api-key").write_text("tokenhub_1234\n")
-    text = cli._greeting(settings, has_demo=True, has_own=False)
+    text = greeting(settings, has_demo=True, has_own=False)
     command = text[text.index("curl ") : text.index("Ctrl-C")]
     shown = subprocess.run(
         ["sh", "-c", f"curl() {{ printf '%s\\n' \"$@\"; }}\n{command}"],
@@ -80,8 +83,8 @@ def test_the_greetings_curl_can_be_pasted_into_a_shell(settings):
 
 
 def test_the_greeting_says_how_it_stands_with_models(settings):
-    assert "README.md" in cli._greeting(settings, has_demo=False, has_own=False)
-    assert "models       yours\n" in cli._greeting(settings, has_demo=False, has_own=True)
+    assert "README.md" in greeting(settings, has_demo=False, has_own=False)
+    assert "models       yours\n" in greeting(settings, has_demo=False, has_own=True)
 
 
 def test_wrong_settings_are_named_all_at_once(tmp_path):

@@ -51,6 +51,13 @@ def test_an_empty_environment_is_enough(tmp_path):
     assert found.first_byte_secs == 30
 
 
+def test_proxies_are_known_by_their_ipv4_address_however_it_is_written(read):
+    found = read(TOKENHUB_TRUSTED_PROXIES="::ffff:10.0.0.1, 10.1.2.3/8, 2001:db8::1/32")
+    assert [str(each) for each in found.trusted_proxies] == [
+        "10.0.0.1/32", "10.0.0.0/8", "2001:db8::/32",
+    ]  # fmt: skip
+
+
 def test_an_empty_variable_is_unset(read):
     assert read(**{name: " " for name in VARIABLES if name != "TOKENHUB_DATA_DIR"}) == read()
 

@@ -51,7 +51,7 @@ def test_an_answered_request_leaves_one_complete_row(make_world):
         "reasoning_tokens": 0, "usage_is_estimate": False, "cost_nanousd": 20,
         "price_version": 7, "ttft_ms": None, "estimated_input_tokens": PROMPT,
         "response_bytes": len(found.body), "attempt_count": 1, "client_ip": "10.0.0.9",
-        "client_request_id": "theirs", "skips": "{}",
+        "client_request_id": "theirs", "skips": "{}", "team_id": "",
     }  # fmt: skip
     assert world.failures == {"a": 0}
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gevent
 import pytest
@@ -23,6 +24,8 @@ from tokenhub.journal import END, Journal
 class Parts:
     """Stands for the catalog, the ingester and the database; does what it is told."""
 
+    can_listen = False
+
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.on_step: Callable[[], int] = lambda: 0
@@ -31,15 +34,41 @@ class Parts:
         self.calls.append("step")
         return self.on_step()
 
-    def poll(self) -> None:
+    def poll(self) -> int:
         self.calls.append("poll")
+        return 1
 
     def current(self) -> None:
         self.calls.append("current")
         raise Unavailable("on purpose")
 
-    def write(self, work: Any) -> None:
+    def tick(self) -> float:
+        self.calls.append("tick")
+        return 1
+
+    def leave(self) -> None:
+        self.calls.append("leave")
+
+    def renew(self) -> float:
+        self.calls.append("renew")
+        return 1
+
+    def run_due(self, job: str, every_secs: float, work: Callable[[], object]) -> None:
+        self.calls.append(f"{job} is due every {every_secs} s")
+        work()
+
+    def release(self) -> None:
+        self.calls.append("release")
+
+    def write(self, work: Any) -> int:
         self.calls.append("beat")
+        return 3
+
+    @contextmanager
+    def listen(self, _channel: str) -> Iterator[Callable[[float], bool]]:
+        """A line on which nobody ever says a word."""
+        self.calls.append("listen")
+        yield lambda secs: bool(gevent.sleep(secs))
 
 
 class Worker:
@@ -57,11 +86,11 @@ class Worker:
         )  # fmt: skip
         self.leader = Leader(
             lock_path=directory / "leader.lock", catalog=parts, ingester=parts,
-            database=parts, host_id="host-1",
+            steward=parts, database=parts, board=board, host_id="host-1",
         )  # fmt: skip
         self.background = Background(
             journal=self.journal, catalog=parts, leader=self.leader, board=board,
-            on_reload=self.reload, sync_secs=0.01,
+            cluster=parts, on_reload=self.reload, sync_secs=0.01,
         )  # fmt: skip
 
     def reload(self) -> None:
@@ -183,6 +212,42 @@ def test_only_one_leads(worker, tmp_path):
         each.background.stop()
 
 
+def test_each_beat_tells_the_board_how_many_hosts_live(worker):
+    worker.background.start()
+    worker.wait(lambda: worker.board.live_hosts == 3)
+    worker.background.stop()
+
+
+@pytest.mark.parametrize("is_host_ending", [True, False])
+def test_only_the_end_of_the_whole_host_is_a_goodbye(worker, is_host_ending):
+    worker.background.start()
+    worker.wait(lambda: "beat" in worker.parts.calls)
+    if is_host_ending:
+        worker.board.announce_end()
+    worker.background.stop()
+    writes = worker.parts.calls.count("beat")
+    assert writes == 1 + is_host_ending
+
+
+def test_who_leads_listens_where_changes_are_announced_and_ends_without_waiting(worker):
+    worker.parts.can_listen = True
+    worker.background.start()
+    worker.wait(lambda: "listen" in worker.parts.calls)
+    began = time.monotonic()
+    worker.background.stop()
+    assert time.monotonic() - began < jobs.STOP_SECS
+
+
+def schedule(worker: Worker, *scheduled: Job) -> None:
+    """Start a worker's background with these jobs."""
+    worker.background = Background(
+        journal=worker.journal, catalog=cast(Any, worker.parts), leader=worker.leader,
+        board=worker.board, cluster=cast(Any, worker.parts), on_reload=worker.reload,
+        sync_secs=0.01, scheduled=scheduled,
+    )  # fmt: skip
+    worker.background.start()
+
+
 def test_a_job_that_takes_longer_than_its_interval_runs_once_at_a_time_and_fills_no_log(
     worker, caplog
 ):
@@ -195,12 +260,39 @@ def test_a_job_that_takes_longer_than_its_interval_runs_once_at_a_time_and_fills
         assert not running
         worker.parts.calls.append("worked")
 
-    worker.background = Background(
-        journal=worker.journal, catalog=worker.parts, leader=worker.leader, board=worker.board,
-        on_reload=worker.reload, sync_secs=0.01, scheduled=[Job("slow", 0.02, work)],
-    )  # fmt: skip
-    worker.background.start()
+    schedule(worker, Job("slow", 0.02, work))
     worker.wait(lambda: worker.parts.calls.count("worked") >= 3)
     worker.background.stop()
     assert [each for each in caplog.records if each.levelname != "INFO"] == []
     assert not running
+
+
+def test_a_job_that_hangs_is_given_up_and_runs_again(worker, caplog):
+    def work() -> None:
+        worker.parts.calls.append("began")
+        gevent.sleep(1000)
+
+    schedule(worker, Job("stuck", 0.02, work, deadline_secs=0.05))
+    worker.wait(lambda: worker.parts.calls.count("began") >= 2)
+    worker.background.stop()
+    assert "job given up" in {each.message for each in caplog.records}
+
+
+def test_what_fails_for_a_known_reason_leaves_no_traceback(worker, caplog):
+    def work() -> None:
+        worker.parts.calls.append("worked")
+        raise Unavailable("on purpose", code="price_source_failed")
+
+    schedule(worker, Job("poor", 0.02, work))
+    worker.wait(lambda: worker.parts.calls.count("worked") >= 2)
+    worker.background.stop()
+    failed = next(each for each in caplog.records if each.message == "job failed")
+    assert (failed.__dict__["reason"], failed.exc_info) == ("price_source_failed", None)
+
+
+def test_a_job_of_the_cluster_is_run_by_it_and_the_lease_given_back_at_the_end(worker):
+    schedule(worker, Job("shared", 300.0, lambda: worker.parts.calls.append("worked"), "cluster"))
+    worker.wait(lambda: "worked" in worker.parts.calls)
+    assert {"renew", "shared is due every 300.0 s"} <= set(worker.parts.calls)
+    worker.background.stop()
+    assert "release" in worker.parts.calls

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tokenhub import journal, recorder, store
 from tokenhub.board import Board
+from tokenhub.budgets import PERIODS, Account
 from tokenhub.domain import MODES, Attempt, Outcome, Usage
+from tokenhub.gateway.course import ATTEMPTS_MAX
 from tokenhub.journal import Journal
 from tokenhub.recorder import Recorder, attempt_row, log_row
 
@@ -63,7 +65,7 @@ def test_a_log_row_has_every_column_in_its_order():
         provider_id="p", reason="why", snapshot_version=11, usage=USAGE, cost_nanousd=12,
         price_version=13, latency_ms=14, ttft_ms=15, overhead_us=16, estimated_input_tokens=17,
         response_bytes=18, attempts=[ATTEMPT, ATTEMPT], client_ip="::1", client_request_id="cr",
-        skips={"x": "cooldown"}, started_at=19,
+        skips={"x": "cooldown"}, started_at=19, team_id="t",
     )  # fmt: skip
     assert dict(zip(store.LOG_COLUMNS, log_row(outcome), strict=True)) == {
         "request_id": "r", "started_at": 19, "api_key_id": "k", "endpoint": "/e", "mode": "cheap",
@@ -73,6 +75,7 @@ def test_a_log_row_has_every_column_in_its_order():
         "price_version": 13, "latency_ms": 14, "ttft_ms": 15, "overhead_us": 16,
         "estimated_input_tokens": 17, "response_bytes": 18, "attempt_count": 2,
         "client_ip": "::1", "client_request_id": "cr", "skips": '{"x":"cooldown"}',
+            "team_id": "t",
     }  # fmt: skip
 
 
@@ -113,7 +116,7 @@ def test_texts_from_outside_are_cut_and_lose_their_control_characters():
 
 def test_skips_keep_what_fits_and_stay_json():
     outcome = make_outcome(skips={f"{number}" + '"' * 149: "cooldown" for number in range(40)})
-    text = log_row(outcome)[-1]
+    text = log_row(outcome)[store.LOG_COLUMNS.index("skips")]
     assert len(text) <= recorder.SKIPS_BYTES_MAX
     assert list(orjson.loads(text).values()) == ["cooldown"] * 3
 
@@ -160,10 +163,12 @@ def test_an_opening_and_an_end_always_fit_the_room_set_aside(texts, ids, skips, 
         latency_ms=number, ttft_ms=number, overhead_us=number, client_ip=address,
         client_request_id=client_id, skips=skips, request_id="r" * 36, key_id="k" * 20,
     )  # fmt: skip
-    size = len(orjson.dumps([log_row(outcome), []])) + FRAME_BYTES
+    # A key and its team have an account for each period, and money is set aside for each attempt.
+    held = [list(Account("team", "t" * 40, "month", number))] * 2 * len(PERIODS)
+    size = (len(orjson.dumps([log_row(outcome), [], number, held])) + FRAME_BYTES) * ATTEMPTS_MAX
     outcome.attempts = attempts
     rows = [attempt_row(attempt) for attempt in attempts]
-    size += len(orjson.dumps([log_row(outcome), rows, True])) + FRAME_BYTES
+    size += len(orjson.dumps([log_row(outcome), rows, True, held])) + FRAME_BYTES
     assert size <= journal.ROOM_BYTES
 
 

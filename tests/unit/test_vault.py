@@ -14,69 +14,18 @@ from gevent.threadpool import ThreadPool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenhub.domain import VaultRow
+from tests.unit.vault_kit import CHEAP, PASSWORD, Rows, make_memory, make_vault
 from tokenhub.errors import VaultError, VaultLocked, WrongPassword
 from tokenhub.secret_memory import SecretMemory
-from tokenhub.vault import Argon2Params, Vault, provider_entry, secret_entry
+from tokenhub.vault import Vault, provider_entry, secret_entry
 
-PASSWORD = "äöüß"  # 8 bytes, the fewest
-CHEAP = Argon2Params(time_cost=1, memory_cost_kib=8, parallelism=1)
 NAME = provider_entry("openai")
 TEXTS = st.text(st.characters(), max_size=200)  # lone surrogates and NUL included
-
-
-class Rows:
-    """The database's part, in memory; `meanwhile` runs between a question and its answer."""
-
-    def __init__(self) -> None:
-        self.row: VaultRow | None = None
-        self.entries: dict[str, bytes] = {}
-        self.reads = 0
-        self.meanwhile: Callable[[], object] = lambda: None
-
-    @property
-    def stored(self) -> VaultRow:
-        assert self.row is not None
-        return self.row
-
-    def find(self) -> VaultRow | None:
-        return self.row
-
-    def create(self, row: VaultRow) -> bool:
-        self._others_act()
-        if self.row is not None:
-            return False
-        self.row = row
-        return True
-
-    def find_entry(self, name: str) -> bytes | None:
-        self.reads += 1
-        found = self.entries.get(name)
-        self._others_act()
-        return found
-
-    def _others_act(self) -> None:
-        act, self.meanwhile = self.meanwhile, lambda: None
-        act()
 
 
 def flip(data: bytes, bit: int) -> bytes:
     number = int.from_bytes(data, "big") ^ 1 << bit
     return number.to_bytes(len(data), "big")
-
-
-def make_memory() -> SecretMemory:
-    return SecretMemory(nullcontext, mmap.mmap(-1, mmap.PAGESIZE))
-
-
-def make_vault(
-    rows: Rows | None = None, memory: SecretMemory | None = None, *, unlocked: bool = False
-) -> Vault:
-    rows = Rows() if rows is None else rows
-    vault = Vault(rows=rows, memory=memory or make_memory(), enabled=True, kdf=CHEAP)
-    if unlocked:
-        vault.unlock(PASSWORD)
-    return vault
 
 
 @pytest.fixture
@@ -102,7 +51,7 @@ def test_the_first_unlock_sets_the_vault_up(rows, memory):
 
 
 def test_a_vault_keeps_the_cost_it_was_set_up_with_by_default_the_originals(rows):
-    assert Vault(rows=rows, memory=make_memory(), enabled=True).unlock(PASSWORD)
+    assert make_vault(rows, kdf=None).unlock(PASSWORD)
     stored = json.loads(rows.stored.kdf)
     assert stored.pop("name") == "argon2id"
     assert stored == {
@@ -196,10 +145,7 @@ def test_many_that_set_up_at_once_end_with_one_row_and_one_key(rows):
         return found
 
     memories = [make_memory() for _ in range(20)]
-    vaults = [
-        Vault(rows=rows, memory=each, enabled=True, run_blocking=run_blocking, kdf=CHEAP)
-        for each in memories
-    ]
+    vaults = [make_vault(rows, each, run_blocking=run_blocking) for each in memories]
     gevent.joinall([gevent.spawn(each.unlock, PASSWORD) for each in vaults], raise_error=True)
     pool.kill()
     assert len({each.read() for each in memories}) == 1
@@ -208,7 +154,7 @@ def test_many_that_set_up_at_once_end_with_one_row_and_one_key(rows):
 
 
 def test_a_disabled_vault_is_not_locked_but_cannot_be_set_up(rows, memory):
-    vault = Vault(rows=rows, memory=memory, enabled=False)
+    vault = make_vault(rows, memory, enabled=False)
     answers = (vault.is_locked, vault.unlock(PASSWORD), vault.open_at_start(PASSWORD))
     assert answers == (False, False, False)
     assert (vault.lock(), rows.row) == (False, None)
@@ -217,11 +163,17 @@ def test_a_disabled_vault_is_not_locked_but_cannot_be_set_up(rows, memory):
 @pytest.mark.parametrize("enabled", [True, False])
 def test_a_locked_or_disabled_vault_neither_opens_nor_seals(enabled, rows, memory):
     make_vault(rows, None if enabled else memory, unlocked=True)
-    vault = Vault(rows=rows, memory=memory, enabled=enabled)
-    for call in (lambda: vault.get_secret(NAME), lambda: vault.seal(NAME, "x")):
+    vault = make_vault(rows, memory, enabled=enabled)
+    code = "vault_locked" if enabled else "vault_disabled"
+    for call, expected in (
+        (lambda: vault.get_secret(NAME), "vault_locked"),
+        (lambda: vault.seal(NAME, "x"), code),
+        (lambda: vault.open(NAME, b"x"), code),
+        (vault.use, code),
+    ):
         with pytest.raises(VaultLocked) as caught:
             call()
-        assert (caught.value.status, caught.value.code) == (503, "vault_locked")
+        assert (caught.value.status, caught.value.code) == (503, expected)
 
 
 @pytest.mark.parametrize("password", ["2short2", "not the password"])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.unit.test_vault import CHEAP, PASSWORD, Rows, make_memory, make_vault
-from tokenhub.vault import Vault
+from tests.unit.vault_kit import PASSWORD, Rows, make_memory, make_vault
 
 
 def test_a_vault_that_is_locked_while_a_worker_starts_stays_locked():
@@ -18,6 +17,6 @@ def test_a_vault_that_is_locked_while_a_worker_starts_stays_locked():
         return work()
 
     fresh = make_memory()
-    starting = Vault(rows=rows, memory=fresh, enabled=True, run_blocking=lock_meanwhile, kdf=CHEAP)
+    starting = make_vault(rows, fresh, run_blocking=lock_meanwhile)
     assert not starting.open_at_start(PASSWORD)
     assert starting.is_locked

@@ -94,6 +94,8 @@ def environ(tmp_path: Path, sqlite_template: Path) -> dict[str, str]:
         "TOKENHUB_METRICS_TOKEN": METRICS_TOKEN,
         "TOKENHUB_CREDENTIALS_FILE": str(data / "credentials"),
         "TOKENHUB_DEMO": "true",
+        "TOKENHUB_RATE_LIMIT_RPS": "0",
+        "TOKENHUB_ADMIN_RATE_LIMIT_RPS": "0",
     }
 
 

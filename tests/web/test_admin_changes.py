@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from flask import g
 
 from tests.web.conftest import Admin
 from tokenhub import store
+from tokenhub.access import Admin as Administrator
 from tokenhub.errors import Conflict
 from tokenhub.web import changes
 
@@ -19,6 +21,7 @@ SMALL = changes.Subject(
 
 def save(app, alter):
     with app.test_request_context():
+        g.admin = Administrator(app.services.root)
         return changes.save(
             app.services,
             SMALL,

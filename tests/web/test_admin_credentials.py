@@ -105,3 +105,22 @@ def test_the_file_takes_of_each_field_what_the_api_takes(app):
     assert set(models.FIELDS) - set(found.models) == {"pricing_source", "gemma4_output"}
     with pytest.raises(Exception, match="type must be one of"):
         found.check_provider(Provider("a", "morse", "http://a"))
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [{"base_url": "https://evil.example.com"}, {"endpoints": ["https://evil.example.com"]}],
+)
+@pytest.mark.parametrize("was_listed", [True, False])
+def test_a_key_that_the_file_gives_goes_where_the_file_says(
+    admin, path, provisioner, planted, was_listed
+):
+    entry = {"id": "acme", "base_url": "https://api.example.com", "type": "vllm"}
+    write(path, {"providers": [entry]} if was_listed else {})
+    provisioner.tick()
+    admin.provider(**{"type": "vllm", **planted})
+    write(path, {"providers": [{**entry, "api_key": KEY}]})
+    provisioner.tick()
+    found = admin.find("providers", "acme")
+    assert (found["cred_store"], found["base_url"]) == ("file", "https://api.example.com")
+    assert (found["type"], found["endpoints"]) == ("vllm", [])

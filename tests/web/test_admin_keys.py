@@ -35,14 +35,26 @@ def test_a_key_is_answered_as_in_the_original_and_lets_its_owner_in(admin, statu
         "id": made["id"],
         "key_prefix": made["prefix"],
         "name": "ci",
+        "owner": "",
+        "team_id": None,
+        "tags": [],
         "scopes": made["scopes"],
+        "models": [],
+        "allowed_ips": [],
+        "directives": False,
+        "policy": {},
         "rotated_at": None,
+        "previous_until": None,
         "last_used_at": None,
         "expires_at": None,
         "rotation_days": 0,
+        "rotation_due_at": None,
         "monthly_budget_usd": 0,
         "budget_reset_at": None,
         "rate_limit_rps": 0,
+        "rpm": 0,
+        "tpm": 0,
+        "max_parallel": 0,
         "enabled": True,
     }
 
@@ -101,10 +113,30 @@ def test_an_expiry_may_be_a_span_or_a_moment(admin):
         ({"expires_at": True}, "invalid_request", "expires_at"),
         ({"expires_at": "2099-01-01T00:00:00Z", "expires_in": "1h"}, "invalid_request",
          "expires_at"),
-        ({"monthly_budget_usd": 5}, "not_available_yet", "monthly_budget_usd"),
-        ({"monthly_budget_usd": "5"}, "not_available_yet", "monthly_budget_usd"),
-        ({"rate_limit_rps": -1}, "not_available_yet", "rate_limit_rps"),
-        ({"rotation_days": 30}, "not_available_yet", "rotation_days"),
+        ({"monthly_budget_usd": -1}, "invalid_request", "monthly_budget_usd"),
+        ({"monthly_budget_usd": "5"}, "invalid_request", "monthly_budget_usd"),
+        ({"rate_limit_rps": -2}, "invalid_request", "rate_limit_rps"),
+        ({"rate_limit_rps": 1.5}, "invalid_request", "rate_limit_rps"),
+        ({"rpm": "60"}, "invalid_request", "rpm"),
+        ({"tpm": -1}, "invalid_request", "tpm"),
+        ({"max_parallel": True}, "invalid_request", "max_parallel"),
+        ({"rotation_days": -1}, "invalid_request", "rotation_days"),
+        ({"owner": 1}, "invalid_request", "owner"),
+        ({"team_id": 1}, "invalid_request", "team_id"),
+        ({"team_id": "nobody"}, "invalid_request", "team_id"),
+        ({"tags": "a"}, "invalid_request", "tags"),
+        ({"tags": ["a", 1]}, "invalid_request", "tags"),
+        ({"tags": ["  "]}, "invalid_request", "tags"),
+        ({"models": {}}, "invalid_request", "models"),
+        ({"models": ["gpt-*-mini"]}, "invalid_request", "models"),
+        ({"allowed_ips": ["10.0.0.1/8"]}, "invalid_request", "allowed_ips"),
+        ({"allowed_ips": ["example.com"]}, "invalid_request", "allowed_ips"),
+        ({"allowed_ips": "10.0.0.0/8"}, "invalid_request", "allowed_ips"),
+        ({"directives": 1}, "invalid_request", "directives"),
+        ({"policy": []}, "invalid_request", "policy"),
+        ({"policy": {"speed": 1}}, "invalid_request", "policy"),
+        ({"policy": {"mode": "turbo"}}, "invalid_request", "policy.mode"),
+        ({"policy": {"min_weight": 11}}, "invalid_request", "policy.min_weight"),
         ({"budget": 1}, "unknown_field", "budget"),
     ],
 )  # fmt: skip
@@ -118,8 +150,10 @@ def test_a_key_needs_a_name(admin):
 
 
 def test_limits_of_zero_ask_for_none(admin):
-    limits = {"monthly_budget_usd": 0, "rate_limit_rps": 0, "rotation_days": 0.0}
-    assert admin.ok("POST", "apikeys", {"name": "ci", **limits})["ok"]
+    limits = {"monthly_budget_usd": 0, "rate_limit_rps": -1, "rotation_days": 0.0, "rpm": None}
+    made = admin.ok("POST", "apikeys", {"name": "ci", **limits})
+    row = admin.find("apikeys", made["id"])
+    assert {name: row[name] for name in limits} == dict.fromkeys(limits, 0)
 
 
 def test_a_patch_answers_with_what_is_stored_and_holds_at_once(admin, status_of):
@@ -135,9 +169,55 @@ def test_a_patch_answers_with_what_is_stored_and_holds_at_once(admin, status_of)
     assert status_of(made["key"]) == 403
 
 
+WORDS = {
+    "owner": "Zoë", "tags": ["prod", "eu"], "models": ["small", "gpt-*"], "directives": True,
+    "allowed_ips": ["192.0.2.7/32", "2001:db8::/32"], "rotation_days": 90, "enabled": False,
+    "policy": {"mode": "cheap", "max_budget_usd": 0.25, "max_latency_ms": 900, "min_weight": 3},
+    "rate_limit_rps": 5, "rpm": 100, "tpm": 10**6, "max_parallel": 4,
+}  # fmt: skip
+
+
+def test_every_field_can_be_given_at_once_and_later_and_be_taken_back(admin):
+    team = admin.ok("POST", "teams", {"name": "Ops"})["team"]["id"]
+    given = {**WORDS, "team_id": team}
+    made = admin.ok("POST", "apikeys", {"name": "ci", **given})
+    row = admin.find("apikeys", made["id"])
+    assert {name: row[name] for name in given} == given
+    due_in = at(row["rotation_due_at"]) - at(row["created_at"])
+    assert due_in == timedelta(days=90)
+    other = admin.ok("POST", "apikeys", {"name": "ci"})
+    plain = admin.find("apikeys", other["id"])
+    patched = admin.ok("PATCH", f"apikeys/{other['id']}", given)["apikey"]
+    assert {name: patched[name] for name in given} == given
+    back = {name: plain[name] for name in given}
+    assert admin.ok("PATCH", f"apikeys/{other['id']}", back)["apikey"] == plain
+
+
+def test_a_patch_leaves_alone_what_it_does_not_name(admin):
+    made = admin.ok("POST", "apikeys", {"name": "ci", **WORDS})
+    before = admin.find("apikeys", made["id"])
+    after = admin.ok("PATCH", f"apikeys/{made['id']}", {"rpm": 7})["apikey"]
+    assert after == before | {"rpm": 7}
+
+
+def test_an_ipv4_network_is_one_however_it_is_written(admin):
+    given = ["::ffff:192.0.2.7", "::ffff:10.0.0.0/104", "192.0.2.7", "::/0"]
+    made = admin.ok("POST", "apikeys", {"name": "ci", "allowed_ips": given})
+    row = admin.find("apikeys", made["id"])
+    assert row["allowed_ips"] == ["192.0.2.7/32", "10.0.0.0/8", "::/0"]
+
+
+def test_an_address_alone_is_a_network_of_one(admin):
+    made = admin.ok("POST", "apikeys", {"name": "ci", "allowed_ips": ["192.0.2.7", "::1"]})
+    row = admin.find("apikeys", made["id"])
+    assert row["allowed_ips"] == ["192.0.2.7/32", "::1/128"]
+
+
 def test_an_expiry_can_be_set_and_taken_away(admin):
     made = admin.ok("POST", "apikeys", {"name": "ci"})
     path = f"apikeys/{made['id']}"
+    left = at(admin.ok("PATCH", path, {"expires_in": "2h"})["apikey"]["expires_at"])
+    assert timedelta(hours=1.9) < left - datetime.now(UTC) <= timedelta(hours=2)
     said = admin.ok("PATCH", path, {"expires_at": "2099-01-01T00:00:00Z"})
     assert said["apikey"]["expires_at"] == "2099-01-01T00:00:00.000Z"
     assert admin.ok("PATCH", path, {"name": "x"})["apikey"]["expires_at"] is not None
@@ -148,8 +228,8 @@ def test_an_expiry_can_be_set_and_taken_away(admin):
     ("change", "param"),
     [({"name": ""}, "name"), ({"name": None}, "name"), ({"scopes": 1}, "scopes"),
      ({"enabled": "no"}, "enabled"), ({"enabled": 0}, "enabled"), ({"expires_at": "soon"},
-     "expires_at"), ({"expires_in": "1h"}, "expires_in"), ({"rotation_days": 1}, "rotation_days"),
-     ({"key": "x"}, "key")],
+     "expires_at"), ({"expires_in": "soon"}, "expires_in"), ({"rotation_days": "1"},
+     "rotation_days"), ({"team_id": "nobody"}, "team_id"), ({"key": "x"}, "key")],
 )  # fmt: skip
 def test_patching_with_a_wrong_value_changes_nothing(admin, change, param):
     made = admin.ok("POST", "apikeys", {"name": "ci"})

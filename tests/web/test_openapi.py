@@ -9,7 +9,9 @@ from jsonschema.exceptions import SchemaError
 
 from tests.web.openapi import FILE, METHODS, Description, Json, walk
 from tokenhub import __version__
+from tokenhub.access import ROLES
 from tokenhub.board.board import unix_ms
+from tokenhub.budgets import BUDGET_MODES, PERIODS, SUBJECT_KINDS
 from tokenhub.dialects.openai import read_request
 from tokenhub.domain import CAPABILITIES, MODES, SCOPES
 from tokenhub.errors import InvalidRequest
@@ -17,7 +19,7 @@ from tokenhub.keys import parse_expiry
 from tokenhub.providers import ADAPTERS
 from tokenhub.routing import SKIP_REASONS
 from tokenhub.web import vault
-from tokenhub.web.admin import keys, models, providers, routing
+from tokenhub.web.admin import budgets, keys, models, providers, routing, sessions, teams, tokens
 
 API = Description()
 DOC = API.doc
@@ -28,12 +30,25 @@ FORMS = {
     "POST /admin/v1/models": models.FIELDS,
     "PATCH /admin/v1/models/{id}": models.PATCHABLE,
     "POST /admin/v1/apikeys": keys.FIELDS,
-    "PATCH /admin/v1/apikeys/{id}": keys.PATCHABLE,
+    "PATCH /admin/v1/apikeys/{id}": keys.FIELDS,
+    "POST /admin/v1/apikeys/{id}/rotate": keys.ROTATE_FIELDS,
+    "POST /admin/v1/teams": teams.FIELDS,
+    "PATCH /admin/v1/teams/{id}": teams.FIELDS,
+    "PUT /admin/v1/budgets/{kind}/{id}/{period}": budgets.FIELDS,
+    "POST /admin/v1/budgets/{kind}/{id}/paid": budgets.PAID_FIELDS,
+    "POST /admin/v1/apikeys/{id}/paid": budgets.PAID_FIELDS,
+    "POST /admin/v1/budgets/release": budgets.RELEASE_FIELDS,
     "PUT /admin/v1/routing-config": routing.CONFIG_FIELDS,
     "POST /admin/v1/routing/simulate": routing.SIMULATE_FIELDS,
-    "POST /admin/v1/vault/unlock": vault.FIELDS,
+    "POST /admin/v1/tokens": tokens.FIELDS,
+    "POST /admin/v1/admin-token/rotate": tokens.ROTATE_FIELDS,
+    "POST /admin/v1/session": sessions.FIELDS,
+    "POST /admin/v1/vault/unlock": vault.UNLOCK_FIELDS,
+    "POST /admin/v1/vault/rotate": vault.ROTATE_FIELDS,
+    "PUT /admin/v1/vault/secrets/{id}": vault.SECRET_FIELDS,
 }
 CHAT = "POST /v1/chat/completions"
+BUDGET_WORDS = {"subject_kind": SUBJECT_KINDS, "period": PERIODS, "mode": BUDGET_MODES}
 
 # Only what we use: a word that is not here is a slip of the pen.
 TEXT: Json = {"type": "string"}
@@ -70,7 +85,7 @@ OPERATION = strict(
     tags=TEXTS, operationId={"type": "string", "pattern": "^[a-z][A-Za-z]+$"}, summary=TEXT,
     description=TEXT, security=SECURITY,
     parameters={"type": "array", "items": REF},
-    requestBody=strict("required content", required=TRUE, content=CONTENT),
+    requestBody=strict("required content", required={"type": "boolean"}, content=CONTENT),
     responses={
         "type": "object", "additionalProperties": False, "minProperties": 2,
         "patternProperties": {"^([2-5][0-9][0-9]|4XX|default)$": {"anyOf": [REF, RESPONSE]}},
@@ -78,7 +93,7 @@ OPERATION = strict(
 )  # fmt: skip
 SCHEME = strict(
     "type description", type={"enum": ["http", "apiKey"]}, scheme={"const": "bearer"}, name=TEXT,
-    description=TEXT, **{"in": {"const": "header"}},
+    description=TEXT, **{"in": {"enum": ["header", "cookie"]}},
 )  # fmt: skip
 OPENAPI = strict(
     "openapi info servers tags security paths components",
@@ -165,8 +180,12 @@ def test_operations_use_what_is_declared():
 
 
 def test_every_route_is_described_and_nothing_else(app):
+    def path_of(rule):
+        found = re.sub("<(?!kind|period)[^>]+>", "{id}", str(rule))
+        return found.translate({ord("<"): "{", ord(">"): "}"})
+
     routes = {
-        f"{method} {re.sub('<[^>]+>', '{id}', str(rule))}"
+        f"{method} {path_of(rule)}"
         for rule in app.url_map.iter_rules()
         if not rule.endpoint.startswith("ui.")
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
@@ -189,6 +208,9 @@ def test_words_of_closed_sets_are_all_there():
     assert parts["RoutingConfig"]["properties"]["default_mode"]["enum"] == list(MODES)
     scopes = parts["ApiKeyFields"]["properties"]["scopes"]["oneOf"][0]["items"]["enum"]
     assert set(scopes) == SCOPES
+    assert parts["AdminRole"]["enum"] == list(ROLES)
+    found = {name: parts["Budget"]["properties"][name]["enum"] for name in BUDGET_WORDS}
+    assert found == {name: list(words) for name, words in BUDGET_WORDS.items()}
 
 
 def test_every_form_is_described_field_by_field():
@@ -239,7 +261,8 @@ def probes(schema):
 
 
 # What a reader refuses and JSON Schema cannot say, or says less plainly.
-ONLY_THE_READER_KNOWS = {"base_url", "endpoints", "expires_in", "expires_at", "scopes", "id"}
+ONLY_THE_READER_KNOWS = {"base_url", "endpoints", "expires_in", "expires_at", "scopes", "id",
+                         "allowed_ips", "grace"}  # fmt: skip
 
 
 @pytest.mark.parametrize(("body", "field", "reader"), list(readers()))

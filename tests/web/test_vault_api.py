@@ -7,6 +7,13 @@ import pytest
 from tests.web.conftest import PASSWORD, PROVIDER_KEY, Admin
 from tokenhub import store
 
+SECRETS = [
+    ("GET", "vault/secrets", None),
+    ("GET", "vault/secrets/smtp", None),
+    ("PUT", "vault/secrets/smtp", {"value": "v"}),
+    ("DELETE", "vault/secrets/smtp", None),
+]
+
 
 def actions(admin) -> list[str]:
     return [row["action"] for row in admin.ok("GET", "audit")["logs"]]
@@ -76,8 +83,18 @@ def test_a_vault_that_is_switched_off_is_never_locked_and_takes_no_keys(make_app
     admin = Admin(app.test_client())
     assert admin.ok("GET", "info")["vault_locked"] is False
     assert admin.unlock()["ok"]
-    body = {"id": "acme", "base_url": "https://api.example.com", "api_key": "sk"}
-    assert admin.refused("POST", "providers", body) == (503, "vault_locked", None)
+    assert admin.ok("POST", "vault/lock")["already_locked"]
+    body = {"old_password": PASSWORD, "new_password": PASSWORD}
+    assert admin.refused("POST", "vault/rotate", body) == (400, "vault_disabled", None)
+    for method, path, sent in SECRETS:
+        assert admin.refused(method, path, sent) == (503, "vault_disabled", None)
+    for name, value in (("api_key", "sk"), ("cred_store", "vault")):
+        body = {"id": "acme", "base_url": "https://api.example.com", name: value}
+        assert admin.refused("POST", "providers", body) == (400, "vault_disabled", name)
+    for cred_store in ("file", "none"):
+        admin.provider(cred_store=cred_store)
+    assert admin.refused("PATCH", "providers/acme", {"api_key": "sk"})[1] == "vault_disabled"
+    assert admin.ok("GET", "audit?limit=1")["logs"][0]["action"] == "provider.upsert"
 
 
 def test_without_a_database_the_vault_opens_and_says_that_it_is_not_audited(

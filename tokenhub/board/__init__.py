@@ -8,6 +8,7 @@ key has memory of its own. Knows nothing of HTTP, of SQL or of what the counters
 from tokenhub.board.board import Board
 from tokenhub.board.counters import Counters
 from tokenhub.board.endpoints import Endpoints
+from tokenhub.board.rates import Rates
 from tokenhub.board.vitals import Vitals
 
-__all__ = ["Board", "Counters", "Endpoints", "Vitals"]
+__all__ = ["Board", "Counters", "Endpoints", "Rates", "Vitals"]

@@ -11,10 +11,16 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
+from tokenhub.access import rest_secs
+from tokenhub.board import purse, rates
 from tokenhub.board.counters import FIELDS, Counters
 from tokenhub.board.counters import ROWS_MAX as COUNTER_ROWS
 from tokenhub.board.endpoints import ENDPOINTS_MAX, PROVIDERS_MAX, Endpoints
 from tokenhub.board.memory import Memory
+from tokenhub.board.purse import Purse
+from tokenhub.board.rates import Rates
+from tokenhub.board.throttle import THROTTLE_WORDS, Throttle
+from tokenhub.board.vault import LastUse, Tries
 from tokenhub.board.vitals import ROWS_MAX as VITAL_ROWS
 from tokenhub.board.vitals import Vitals
 from tokenhub.board.windows import WINDOW_WORDS, WINDOWS
@@ -22,7 +28,8 @@ from tokenhub.board.windows import WINDOW_WORDS, WINDOWS
 PROVEN_KEYS = 1 << 15
 PROBES = 8
 
-GENERATION, RELOADS, NEXT_SEGMENT, DATABASE_SEEN_MS, HEALTH_CLEARED, HEADER = range(6)
+GENERATION, RELOADS, NEXT_SEGMENT, DATABASE_SEEN_MS, HEALTH_CLEARED = range(5)
+LIVE_HOSTS, ENDING, HEADER = range(5, 8)
 SLOT_PID, SLOT_IN_FLIGHT, SLOT_WORDS = range(3)
 
 
@@ -49,6 +56,7 @@ class Board:
         words += COUNTER_ROWS * (slots * FIELDS + 40)
         words += VITAL_ROWS * (slots * WINDOWS * WINDOW_WORDS + 40)
         words += (PROVIDERS_MAX + ENDPOINTS_MAX) * 16
+        words += THROTTLE_WORDS + rates.words_for(slots) + purse.words_for(slots)
         self._memory = Memory(words)
         self._words = self._memory.words
         self._header = self._memory.reserve(HEADER)
@@ -56,9 +64,15 @@ class Board:
         self._proven = self._memory.reserve(PROVEN_KEYS)
         self.slots = slots
         self.slot = 0
+        self.started_at = unix_ms()
         self.counters = Counters(self._memory, slots=slots)
         self.vitals = Vitals(self._memory, slots=slots, now_ms=unix_ms)
         self.endpoints = Endpoints(self._memory, now_ms=unix_ms)
+        self.vault_use = LastUse(self._memory, now_ms=monotonic_ms)
+        self.vault_tries = Tries(self._memory, now_ms=monotonic_ms)
+        self.admin_throttle = Throttle(self._memory, rest_secs=rest_secs, now_ms=monotonic_ms)
+        self.rates = Rates(self._memory, slots=slots)
+        self.purse = Purse(self._memory, slots=slots)
         self._words[self._header + NEXT_SEGMENT] = first_segment
 
     # Slots: handed out by the arbiter, which forks one worker at a time.
@@ -81,6 +95,8 @@ class Board:
             at = self._slot_at(slot)
             if self._words[at + SLOT_PID] == pid:
                 self._words[at + SLOT_IN_FLIGHT] = 0
+                self.rates.clear_slot(slot)
+                self.purse.clear_slot(slot)
                 self._words[at + SLOT_PID] = 0
 
     def worker_pids(self) -> list[int]:
@@ -146,6 +162,24 @@ class Board:
     def ask_reload(self) -> None:
         """Ask every worker to re-read what may change at run time. The arbiter's alone to call."""
         self._words[self._header + RELOADS] += 1
+
+    @property
+    def live_hosts(self) -> int:
+        """How many hosts share the cluster's limits, this one included; at least 1."""
+        return self._words[self._header + LIVE_HOSTS] or 1
+
+    @live_hosts.setter
+    def live_hosts(self, hosts: int) -> None:
+        self._words[self._header + LIVE_HOSTS] = max(1, hosts)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether this host was told to end, and not just a worker of it."""
+        return self._words[self._header + ENDING] > 0
+
+    def announce_end(self) -> None:
+        """Tell every worker that the host ends. The arbiter's alone to call."""
+        self._words[self._header + ENDING] = 1
 
     def next_segment(self) -> int:
         """A journal segment number that nobody else has."""

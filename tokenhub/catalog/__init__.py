@@ -8,7 +8,9 @@ from tokenhub.catalog.catalog import (
     Change,
     write_down,
 )
+from tokenhub.catalog.follower import Follower
 from tokenhub.catalog.snapshot import Snapshot
+from tokenhub.catalog.vault_rows import StoredVault
 
 __all__ = [
     "CHANGES_MAX",
@@ -16,6 +18,8 @@ __all__ = [
     "REFRESH_SECS",
     "Catalog",
     "Change",
+    "Follower",
     "Snapshot",
+    "StoredVault",
     "write_down",
 ]

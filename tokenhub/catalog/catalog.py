@@ -43,8 +43,8 @@ class Change:
     """One administrative change, as it is written down.
 
     Args:
-        kind: provider, model, key, routing, vault: what workers must load again; or health: what
-            they must forget.
+        kind: provider, model, key, team, admin, routing, vault: what workers must load again (the
+            vault itself has no id); health: what they must forget; secret: what none of them has.
         entity_id: which one.
         action: the audit's word, such as `provider.upsert`.
         detail: before and after, secrets masked.
@@ -89,8 +89,11 @@ class Catalog:
         self._failed_at = float("-inf")
         self._snapshot = self._load_all()
 
-    def current(self) -> Snapshot:
+    def current(self, patience_secs: float = REFRESH_SECS) -> Snapshot:
         """The Snapshot, caught up with every change that this host has heard of.
+
+        Args:
+            patience_secs: how long to wait for that.
 
         Raises:
             Unavailable: there is a newer catalog and the database did not hand it over in time; to
@@ -98,7 +101,7 @@ class Catalog:
         """
         heard = self._board.generation
         if heard != self._snapshot.version:
-            self._catch_up(heard)
+            self._catch_up(heard, patience_secs)
         return self._snapshot
 
     def latest(self) -> Snapshot:
@@ -131,8 +134,10 @@ class Catalog:
         self._board.advance(version)
         return result
 
-    def poll(self) -> None:
+    def poll(self) -> int:
         """Ask the database how far the catalog is, and tell the host. The leader's to call.
+
+        Returns: the generation.
 
         Raises:
             DatabaseAway: nobody was told anything.
@@ -141,6 +146,7 @@ class Catalog:
         generation = self._database.read(store.load_generation, timeout_secs=2.0)
         self._board.saw_database()
         self._tell(heard, generation)
+        return generation
 
     def _tell(self, heard: int, generation: int) -> None:
         """Tell the host how far the database is.
@@ -161,10 +167,10 @@ class Catalog:
         if is_vault_changed:
             self._on_vault_change()
 
-    def _catch_up(self, wanted: int) -> None:
+    def _catch_up(self, wanted: int, patience_secs: float) -> None:
         """Wait until the Snapshot shows `wanted`. One greenlet loads, for all who wait and also
         when nobody does any more; all share its failure instead of trying one after another."""
-        deadline = time.monotonic() + REFRESH_SECS
+        deadline = time.monotonic() + patience_secs
         while self._is_behind(wanted):
             now = time.monotonic()
             if now >= deadline or now - self._failed_at < REFRESH_SECS:
@@ -216,8 +222,9 @@ class Catalog:
         changes, parts = self._database.read(work, timeout_secs=LOAD_SECS)
         self._clear_health(changes, parts)
         version = max([old.version, *(change.version for change in changes)])
-        if len(changes) > CHANGES_MAX or not old.version < heard <= version:
-            return self._load_all()  # too many, or the log was pruned under us, or set back
+        has_gap = version - old.version != len(changes)  # the log was pruned under us
+        if has_gap or len(changes) > CHANGES_MAX or not old.version < heard <= version:
+            return self._load_all()  # or it is too many, or set back
         self._board.advance(version)
         return self._assemble(version, parts)
 

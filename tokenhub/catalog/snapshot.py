@@ -6,16 +6,19 @@ of when it is refreshed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from tokenhub import store
-from tokenhub.domain import ApiKey, Model, Provider, RoutingDefaults
+from tokenhub.access import Admins
+from tokenhub.budgets import Budget, Subject
+from tokenhub.domain import ApiKey, Model, Provider, RoutingDefaults, Team, VaultRow
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -25,10 +28,14 @@ class Snapshot:
 
     Args:
         version: the generation it shows.
+        keys: by digest, twice while the secret before the last is kept.
         routable: enabled models of usable providers, by id; sorted.
         usable: ids of enabled providers that we have an adapter for.
-        sealed: the vault's entries as they are stored, useless without the vault's key.
+        sealed: the vault's entries of providers as they are stored, useless without its key.
+        vault: the vault itself, likewise; None = it was never set up.
         saved_defaults: those saved through the API, if any; then `defaults` are the same.
+        allowed: of the models, the ids of those that may be asked for, and then `routable` has no
+            others; None = all. See `seen_by`.
     """
 
     version: int
@@ -40,6 +47,33 @@ class Snapshot:
     usable: frozenset[str] = frozenset()
     sealed: Mapping[str, bytes] = field(default_factory=dict)
     saved_defaults: RoutingDefaults | None = None
+    vault: VaultRow | None = None
+    admins: Admins = field(default_factory=Admins)
+    teams: Mapping[str, Team] = field(default_factory=dict)
+    budgets: Mapping[Subject, tuple[Budget, ...]] = field(default_factory=dict)
+    allowed: frozenset[str] | None = None
+    _views: dict[str, Snapshot] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def seen_by(self, key: ApiKey) -> Snapshot:
+        """The catalog as a key may use it: with the models that it and its team are allowed.
+
+        Worked out at the key's first request; itself for one that is allowed all.
+        """
+        team = self.teams.get(key.team_id) if key.team_id else None
+        if not key.models and (team is None or not team.models):
+            return self
+        found = self._views.get(key.id)
+        if found is None:
+            lists = [each for each in (key.models, team.models if team else ()) if each]
+            found = self._views[key.id] = self._narrowed(lists)
+        return found
+
+    def _narrowed(self, lists: Sequence[tuple[str, ...]]) -> Snapshot:
+        allowed = frozenset(
+            id_ for id_ in self.models if all(_is_listed(id_, each) for each in lists)
+        )
+        routable = tuple(model for model in self.routable if model.id in allowed)
+        return replace(self, routable=routable, allowed=allowed)
 
 
 @dataclass
@@ -51,7 +85,11 @@ class Parts:
     keys: dict[bytes, ApiKey]
     routing: RoutingDefaults | None
     sealed: dict[str, bytes]
-    key_ids: dict[str, bytes] = field(default_factory=dict)
+    keys_by_id: dict[str, ApiKey] = field(default_factory=dict)
+    vault: VaultRow | None = None
+    admins: Admins = field(default_factory=Admins)
+    teams: dict[str, Team] = field(default_factory=dict)
+    budgets: dict[Subject, tuple[Budget, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Parts:
@@ -62,14 +100,28 @@ class Parts:
             dict(snapshot.keys),
             None,
             dict(snapshot.sealed),
+            vault=snapshot.vault,
+            admins=snapshot.admins,
+            teams=dict(snapshot.teams),
+            budgets=dict(snapshot.budgets),
         )
-        parts.key_ids = {key.id: digest for digest, key in snapshot.keys.items()}
+        parts.keys_by_id = {key.id: key for key in snapshot.keys.values()}
         return parts
 
     @classmethod
     def loaded(cls, loaded: store.Loaded) -> Parts:
         """The makings of a whole catalog as it was read."""
-        return cls(loaded.providers, loaded.models, loaded.keys, loaded.routing, loaded.sealed)
+        return cls(
+            loaded.providers,
+            loaded.models,
+            loaded.keys,
+            loaded.routing,
+            loaded.sealed,
+            vault=loaded.vault,
+            admins=loaded.admins,
+            teams=loaded.teams,
+            budgets=loaded.budgets,
+        )
 
 
 def assemble(
@@ -107,36 +159,80 @@ def assemble(
         usable=usable,
         sealed=MappingProxyType(parts.sealed),
         saved_defaults=parts.routing,
+        vault=parts.vault,
+        admins=parts.admins,
+        teams=MappingProxyType(parts.teams),
+        budgets=MappingProxyType(parts.budgets),
     )
 
 
 def reload(connection: Connection, kind: str, entity_id: str, parts: Parts) -> None:
     """Replace one entity in `parts` by what the database has now; gone means gone."""
-    match kind:
-        case "provider":
-            provider = store.find_provider(connection, entity_id)
-            _put(parts.providers, entity_id, provider)
-            # Its models go with a provider, also when it has been made anew since.
-            for model_id in [m.id for m in parts.models.values() if m.provider_id == entity_id]:
-                _put(parts.models, model_id, store.find_model(connection, model_id))
-        case "model":
-            _put(parts.models, entity_id, store.find_model(connection, entity_id))
-        case "key":
-            _reload_key(connection, entity_id, parts)
-        case "vault":
-            _put(parts.sealed, entity_id, store.find_entry(connection, entity_id))
+    if kind in _RELOAD:
+        _RELOAD[kind](connection, entity_id, parts)
+
+
+def _reload_provider(connection: Connection, provider_id: str, parts: Parts) -> None:
+    _put(parts.providers, provider_id, store.find_provider(connection, provider_id))
+    # Its models go with a provider, also when it has been made anew since.
+    for model_id in [m.id for m in parts.models.values() if m.provider_id == provider_id]:
+        _reload_model(connection, model_id, parts)
+
+
+def _reload_model(connection: Connection, model_id: str, parts: Parts) -> None:
+    _put(parts.models, model_id, store.find_model(connection, model_id))
 
 
 def _reload_key(connection: Connection, key_id: str, parts: Parts) -> None:
-    old = parts.key_ids.get(key_id)
+    old = parts.keys_by_id.get(key_id)
     if old is not None:
-        del parts.keys[old]
+        for digest in old.digests:
+            del parts.keys[digest]
     key = store.find_key(connection, key_id)
     if key is not None:
-        parts.keys[key.sha256] = key
+        parts.keys.update(dict.fromkeys(key.digests, key))
 
 
-def _put(table: dict[str, T], name: str, value: T | None) -> None:
+def _reload_team(connection: Connection, team_id: str, parts: Parts) -> None:
+    _put(parts.teams, team_id, store.find_team(connection, team_id))
+
+
+def _reload_budgets(connection: Connection, subject: str, parts: Parts) -> None:
+    kind, _, id_ = subject.partition(":")
+    _put(parts.budgets, (kind, id_), store.find_budgets(connection, (kind, id_)) or None)
+
+
+def _reload_admins(connection: Connection, _: str, parts: Parts) -> None:
+    parts.admins = store.load_admins(connection)  # they are few
+
+
+def _reload_vault(connection: Connection, name: str, parts: Parts) -> None:
+    if name:
+        _put(parts.sealed, name, store.find_entry(connection, name))
+    else:
+        parts.vault = store.find_vault(connection)
+
+
+_RELOAD: Mapping[str, Callable[[Connection, str, Parts], None]] = {
+    "provider": _reload_provider,
+    "model": _reload_model,
+    "key": _reload_key,
+    "team": _reload_team,
+    "budget": _reload_budgets,
+    "admin": _reload_admins,
+    "vault": _reload_vault,
+}
+
+
+def _is_listed(model_id: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a list allows a model: by its id, or by a beginning that `*` follows."""
+    return any(
+        model_id.startswith(each[:-1]) if each.endswith("*") else model_id == each
+        for each in patterns
+    )
+
+
+def _put(table: dict[K, T], name: K, value: T | None) -> None:
     if value is None:
         table.pop(name, None)
     else:

@@ -81,7 +81,22 @@ def address(text: str) -> Address:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(","))
+    return tuple(network(part.strip(), strict=False) for part in text.split(","))
+
+
+def network(text: str, *, strict: bool = True) -> Network:
+    """A network; one of IPv4 addresses within IPv6 (::ffff:192.0.2.7) as the IPv4 one it is.
+
+    Args:
+        strict: whether bits that are set beyond its length are a mistake.
+
+    Raises: ValueError: it is none.
+    """
+    found = ipaddress.ip_network(text, strict=strict)
+    length = found.prefixlen - 96
+    if found.version == 4 or length < 0 or found.network_address.ipv4_mapped is None:
+        return found
+    return ipaddress.IPv4Network((found.network_address.ipv4_mapped, length))
 
 
 def dsn(text: str) -> str:

@@ -5,7 +5,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, LargeBinary, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    false,
+)
 from sqlalchemy import text as sql
 
 from tokenhub.db.columns import binary, boolean, integer, metadata, only_row, prices, serial, text
@@ -76,14 +87,49 @@ api_keys = Table(
     boolean("enabled"),
     integer("created_at"),
     integer("rotated_at", nullable=True),
-    integer("last_used_at", nullable=True),
     integer("expires_at", nullable=True),
     integer("rotation_days"),
-    integer("monthly_budget_nanousd"),
-    integer("budget_reset_at", nullable=True),
     integer("rate_limit_rps"),
     integer("revision"),
+    # The secret before the last rotation, while both open.
+    Column("previous_sha256", LargeBinary(32), nullable=True),
+    Column("previous_bcrypt_hash", String, nullable=False, server_default=sql("''")),
+    integer("previous_until", nullable=True),
+    Column("owner", String, nullable=False, server_default=sql("''")),
+    # No foreign key: "" = of no team. Changes take turns, so a team with keys cannot go.
+    Column("team_id", String, nullable=False, server_default=sql("''"), index=True),
+    Column("tags", Text, nullable=False, server_default="[]"),  # JSON
+    Column("models", Text, nullable=False, server_default="[]"),  # JSON
+    Column("networks", Text, nullable=False, server_default="[]"),  # JSON
+    Column("directives", Boolean, nullable=False, server_default=false()),
+    Column("policy", Text, nullable=False, server_default="{}"),  # JSON
+    Column("rpm", BigInteger, nullable=False, server_default="0"),
+    Column("tpm", BigInteger, nullable=False, server_default="0"),
+    Column("max_parallel", BigInteger, nullable=False, server_default="0"),
     Index(None, "created_at", "id"),
+)
+
+key_uses = Table(
+    "key_uses",
+    metadata,
+    text("key_id", primary_key=True),
+    integer("last_used_at"),
+)
+
+teams = Table(
+    "teams",
+    metadata,
+    text("id", primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    boolean("enabled"),
+    Column("models", Text, nullable=False),  # JSON
+    integer("rate_limit_rps"),
+    integer("rpm"),
+    integer("tpm"),
+    integer("max_parallel"),
+    integer("revision"),
+    integer("created_at"),
+    integer("updated_at"),
 )
 
 vault = Table(

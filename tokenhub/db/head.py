@@ -6,13 +6,14 @@ Knows where `migrations/` is, beside the package, but not what is in them.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import ExitStack
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from tokenhub.db.database import Database
-from tokenhub.db.sqlite import make_file
+from tokenhub.db.database import POOL_SIZE, Database
+from tokenhub.db.sqlite import INCREMENTAL, make_file
 from tokenhub.errors import ConfigError
 
 HEAD_FILE = Path(__file__).resolve().parents[2] / "migrations" / "HEAD"
@@ -41,7 +42,7 @@ def check_head(database: Database) -> None:
         DatabaseAway: it could not be asked.
     """
     expected = expected_head()
-    found = database.read(_find_version)
+    found = database.read(find_version)
     if found != expected:
         raise SchemaBehind(
             f"the database's schema is at {found or 'nothing'}, this version needs {expected}: "
@@ -49,16 +50,23 @@ def check_head(database: Database) -> None:
         )
 
 
-def open_at_head(dsn: str) -> Database:
+def open_at_head(dsn: str, *, pool_size: int = POOL_SIZE) -> Database:
     """Open the database that the settings name, if a gateway can work on it.
+
+    Args:
+        pool_size: see `Database`.
 
     Raises:
         ConfigError: its schema is not at our head, or this is no database that we can use.
         DatabaseAway: it cannot be reached now.
+        DatabaseUnusable: likewise, and waiting will not help.
     """
     try:
-        database = Database(dsn)
-        check_head(database)
+        database = Database(dsn, pool_size=pool_size)
+        with ExitStack() as on_failure:
+            on_failure.callback(database.close)
+            check_head(database)
+            on_failure.pop_all()
     except (SQLAlchemyError, ValueError) as error:
         # Not what it says: that may repeat the address, password included.
         raise ConfigError(f"TOKENHUB_DB_DSN cannot be used: {type(error).__name__}") from None
@@ -75,7 +83,7 @@ def open_for_migration(dsn: str) -> Engine:
     if url.get_backend_name() == "sqlite":
         make_file(url)
         engine = create_engine(url, poolclass=NullPool, connect_args={"isolation_level": None})
-        event.listen(engine, "connect", _wait_for_lock)
+        event.listen(engine, "connect", _set_up)
         event.listen(engine, "begin", _begin_exclusive)
         return engine
     engine = create_engine(url, poolclass=NullPool)
@@ -83,15 +91,17 @@ def open_for_migration(dsn: str) -> Engine:
     return engine
 
 
-def _find_version(connection: Connection) -> str | None:
+def find_version(connection: Connection) -> str | None:
+    """The migration that a database is at; None = it has none of our tables."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return found
 
 
-def _wait_for_lock(connection: sqlite3.Connection, _: object) -> None:
+def _set_up(connection: sqlite3.Connection, _: object) -> None:
     connection.execute(f"PRAGMA busy_timeout={LOCK_WAIT_MS}")
+    connection.execute(f"PRAGMA {INCREMENTAL}")  # of a new file, which has no table yet
 
 
 def _begin_exclusive(connection: Connection) -> None:

@@ -6,21 +6,42 @@ stops its greenlet alone and nothing needs a thread.
 
 from __future__ import annotations
 
-from typing import TypeVar
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import gevent
 from gevent import monkey
-from sqlalchemy import URL, QueuePool, create_engine
+from sqlalchemy import URL, NullPool, QueuePool, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from tokenhub.db.work import Job
+from tokenhub.db.work import Job, Wait
 
 CHECKOUT_SECS = 5
 CONNECT_SECS = 5
 RECYCLE_SECS = 1800
+CONNECT_ARGS = {"connect_timeout": CONNECT_SECS, "application_name": "tokenhub"}
 
 RACE_STATES = frozenset({"40001", "40P01"})
 """SQLSTATE of a serialization failure and of a deadlock."""
+
+LACKS_RIGHTS = "42501"
+"""SQLSTATE of insufficient_privilege."""
+
+# A connection that was refused has no SQLSTATE in psycopg, only the server's words. A server that
+# speaks another language is waited for, as if it were away, and its words are in the log.
+_REFUSED = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|not permitted to log in"
+    r'|(role|database) "[^"]*" does not exist|permission denied for database'
+)
+REFUSED = (
+    "the database server refuses us: check the user, the password, the database's name and the "
+    "user's rights in TOKENHUB_DB_DSN"
+)
+
+KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+"""Seconds, seconds, tries: a server that is gone without a word is noticed within half a minute."""
 
 T = TypeVar("T")
 
@@ -35,6 +56,7 @@ class Postgres:
     dialect = "postgresql"
 
     def __init__(self, url: URL, *, pool_size: int) -> None:
+        self._url = url
         self._engine = create_engine(
             url,
             hide_parameters=True,
@@ -47,7 +69,7 @@ class Postgres:
             # A transaction's statements all see one moment, and of two that change what both have
             # read the second fails and is run again: as on SQLite, nothing is lost in between.
             isolation_level="REPEATABLE READ",
-            connect_args={"connect_timeout": CONNECT_SECS, "application_name": "tokenhub"},
+            connect_args=CONNECT_ARGS,
         )
         self._reader = self._engine.execution_options(postgresql_readonly=True)
         self._is_cooperative = monkey.is_module_patched("select")
@@ -75,7 +97,43 @@ class Postgres:
         psycopg puts under OperationalError lost connections and the SQLSTATE classes 40 (rolled
         back), 53 (no resources), 55 (not in that state), 57 (intervention) and 58 (system error).
         """
-        return isinstance(error, self._away_errors)
+        return isinstance(error, self._away_errors) or _sqlstate_of(error) == LACKS_RIGHTS
+
+    @staticmethod
+    def find_remedy(error: BaseException | None) -> str | None:
+        """See `Backend.find_remedy`."""
+        is_refused = _sqlstate_of(error) == LACKS_RIGHTS or _REFUSED.search(str(error or ""))
+        return REFUSED if is_refused else None
+
+    @contextmanager
+    def listen(self, channel: str) -> Iterator[Wait]:
+        """See `Database.listen`."""
+        engine = create_engine(
+            self._url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args={**CONNECT_ARGS, **KEEPALIVE},
+        )
+        with engine.connect() as connection:
+            try:
+                connection.exec_driver_sql(f"LISTEN {channel}")
+                raw: Any = connection.connection.driver_connection
+
+                def wait(secs: float) -> bool:
+                    return any([*raw.notifies(timeout=secs, stop_after=1)])
+
+                yield wait
+            finally:
+                connection.invalidate()  # closed as it is: there is nothing to roll back
+
+    @property
+    def wal_bytes(self) -> int:
+        """See `Database.wal_bytes`."""
+        return 0
+
+    def checkpoint(self, wait_ms: int) -> bool:
+        """See `Database.checkpoint`."""
+        return True
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -117,4 +175,8 @@ class Postgres:
 
 def _lost_race(error: BaseException | None) -> bool:
     """Whether Postgres rolled this back for the sake of another transaction."""
-    return getattr(error, "sqlstate", None) in RACE_STATES
+    return _sqlstate_of(error) in RACE_STATES
+
+
+def _sqlstate_of(error: BaseException | None) -> str | None:
+    return getattr(error, "sqlstate", None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,9 +19,12 @@ from gevent import monkey
 from gevent.threadpool import ThreadPool
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
 
-from tokenhub.db.work import Job
+from tokenhub.db.work import Job, Wait
 
 BUSY_MS = 5000
+INCREMENTAL = "auto_vacuum=INCREMENTAL"
+WAL_KEPT_BYTES = 8 << 20
+"""How large the write-ahead log may stay when all of it has been carried over."""
 READERS = 4
 
 PROGRESS_STEPS = 10_000
@@ -42,6 +45,12 @@ _AWAY = frozenset(
         sqlite3.SQLITE_PROTOCOL,
         sqlite3.SQLITE_NOTADB,
     }
+)
+
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+DAMAGED = (
+    "the database file is damaged: stop the gateway and restore a backup "
+    "with `python -m tokenhub restore`"
 )
 
 T = TypeVar("T")
@@ -74,7 +83,10 @@ class SQLite:
     def __init__(self, url: URL) -> None:
         make_file(url)
         with closing(sqlite3.connect(url.database or "", timeout=BUSY_MS / 1000)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")  # a property of the file, not of ours
+            # Properties of the file, not of ours; the first only as long as it has no table.
+            connection.execute(f"PRAGMA {INCREMENTAL}")
+            connection.execute("PRAGMA journal_mode=WAL")
+        self._wal = Path(f"{url.database}-wal")
         # With one connection in it, the pool is also what makes the writers of a plain process
         # take turns.
         self._writer = _open(
@@ -111,8 +123,44 @@ class SQLite:
 
     def is_away(self, error: BaseException | None) -> bool:
         """See `Backend.is_away`."""
-        code = getattr(error, "sqlite_errorcode", None)
-        return code is not None and code & 0xFF in _AWAY
+        return _code_of(error) in _AWAY
+
+    @staticmethod
+    def find_remedy(error: BaseException | None) -> str | None:
+        """See `Backend.find_remedy`."""
+        return DAMAGED if _code_of(error) in _DAMAGED else None
+
+    def listen(self, channel: str) -> AbstractContextManager[Wait]:
+        """SQLite announces nothing; a file has one host anyway."""
+        raise NotImplementedError(channel)
+
+    @property
+    def wal_bytes(self) -> int:
+        """See `Database.wal_bytes`."""
+        try:
+            return self._wal.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def checkpoint(self, wait_ms: int) -> bool:
+        """See `Database.checkpoint`."""
+        if not self._pools:
+            return self._checkpoint(wait_ms)
+        done: _Outcome[bool] = (
+            self._pools[False].spawn(_outcome_of, self._checkpoint, wait_ms).get()
+        )
+        if isinstance(done, _Raised):
+            raise done.error
+        return done.value
+
+    def _checkpoint(self, wait_ms: int) -> bool:
+        with closing(self._readers.raw_connection()) as connection:
+            raw: Any = connection.driver_connection
+            # Most of it while others write; only the rest keeps them waiting.
+            raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            raw.execute(f"PRAGMA busy_timeout={wait_ms}")
+            is_busy = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            return not is_busy
 
     def close(self) -> None:
         """Close the connections; work that is running is waited for."""
@@ -146,6 +194,12 @@ def make_file(url: URL) -> None:
         path.touch(mode=0o600)
 
 
+def _code_of(error: BaseException | None) -> int | None:
+    """SQLite's primary result code."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
 def _outcome_of(run: Callable[[Job[T]], T], job: Job[T]) -> _Outcome[T]:
     try:
         return _Returned(run(job))
@@ -165,6 +219,7 @@ def _open(url: URL, begin: str, pragma: str, **options: Any) -> Engine:
     def set_up(connection: sqlite3.Connection, _: object) -> None:
         connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES}")
         connection.execute(f"PRAGMA {pragma}")
 
     def begin_transaction(connection: Connection) -> None:

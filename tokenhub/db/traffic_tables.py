@@ -1,13 +1,17 @@
 """Tables that running gateways fill: hosts, the journal's position, requests and their sums.
 
+A bucket is 10 seconds of one host. Rolled up, it has also been added to its hour and its day, which
+are of all hosts; what comes later for the same 10 seconds is a bucket of its own.
+
 `migrations/` makes them and a test compares the two. Runs no statement.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Float, Index, String, Table, Text, UniqueConstraint
+from sqlalchemy import text as sql
 
-from tokenhub.db.columns import binary, boolean, integer, metadata, serial, text
+from tokenhub.db.columns import AnyColumn, binary, boolean, integer, metadata, serial, text
 
 HISTOGRAM = 16
 """Latency classes of a bucket, columns h0 to h15; their edges are the writer's."""
@@ -18,8 +22,10 @@ hosts = Table(
     text("id", primary_key=True),
     text("name"),
     text("version"),
+    Column("workers", BigInteger, nullable=False, server_default="0"),
     integer("started_at"),
     integer("seen_at"),
+    integer("ended_at", nullable=True),
 )
 
 leases = Table(
@@ -37,7 +43,9 @@ job_runs = Table(
     text("job", primary_key=True),
     integer("slot", primary_key=True),
     text("host_id"),
-    integer("started_at"),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("tries", BigInteger, nullable=False, server_default="1"),
+    Column("started_at", BigInteger, nullable=False, index=True),
     integer("finished_at", nullable=True),
     Column("error", Text, nullable=True),
 )
@@ -101,6 +109,7 @@ request_logs = Table(
     text("client_ip"),
     text("client_request_id"),
     Column("skips", Text, nullable=False),  # JSON
+    Column("team_id", String, nullable=False, server_default=sql("''")),
     UniqueConstraint("host_id", "segment", "position"),
     Index(None, "started_at", "id"),
     Index(None, "api_key_id", "started_at"),
@@ -155,7 +164,8 @@ reward_logs = Table(
 tsdb_points = Table(
     "tsdb_points",
     metadata,
-    integer("at"),
+    serial("id"),
+    Column("at", BigInteger, nullable=False, index=True),
     text("metric"),
     text("model_id"),
     text("provider_id"),
@@ -163,6 +173,15 @@ tsdb_points = Table(
     Index(None, "metric", "at"),
     Index(None, "metric", "model_id", "provider_id", "at"),
 )
+
+
+def _sums() -> tuple[AnyColumn, ...]:
+    names = (
+        "requests", "input_tokens", "output_tokens", "cost_nanousd", "unpriced", "latency_ms_sum",
+        "ttft_ms_sum", "ttft_count", *(f"h{number}" for number in range(HISTOGRAM)),
+    )  # fmt: skip
+    return tuple(integer(name) for name in names)
+
 
 buckets = Table(
     "buckets",
@@ -175,14 +194,40 @@ buckets = Table(
     text("mode", primary_key=True),
     text("endpoint", primary_key=True),
     text("ending", primary_key=True),
-    integer("requests"),
-    integer("input_tokens"),
-    integer("output_tokens"),
-    integer("cost_nanousd"),
-    integer("unpriced"),
-    integer("latency_ms_sum"),
-    integer("ttft_ms_sum"),
-    integer("ttft_count"),
-    *(integer(f"h{number}") for number in range(HISTOGRAM)),
+    text("team_id", primary_key=True),
+    Column(  # when it was rolled up; 0 = not yet
+        "rolled_at",
+        BigInteger,
+        primary_key=True,
+        nullable=False,
+        autoincrement=False,
+        server_default="0",
+    ),
+    *_sums(),
     Index(None, "start_at"),
+    Index(
+        "ix_buckets_unrolled",
+        "start_at",
+        sqlite_where=sql("rolled_at = 0"),
+        postgresql_where=sql("rolled_at = 0"),
+    ),
 )
+
+
+def _rollup(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        integer("start_at", primary_key=True),
+        text("model_id", primary_key=True),
+        text("provider_id", primary_key=True),
+        text("api_key_id", primary_key=True),
+        text("mode", primary_key=True),
+        text("ending", primary_key=True),
+        text("team_id", primary_key=True),
+        *_sums(),
+    )
+
+
+rollup_hours = _rollup("rollup_hours")
+rollup_days = _rollup("rollup_days")

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 T = TypeVar("T")
+Wait = Callable[[float], bool]
+"""Waits so many seconds for an announcement; whether there was one."""
 
 
 class DatabaseAway(Exception):
@@ -25,6 +28,13 @@ class DatabaseAway(Exception):
     def __init__(self, message: str, *, is_outcome_unknown: bool = False) -> None:
         super().__init__(message)
         self.is_outcome_unknown = is_outcome_unknown
+
+
+class DatabaseUnusable(DatabaseAway):
+    """The database will not work until somebody does something about it.
+
+    For a gateway that runs this is an outage like any other; one that is about to start refuses.
+    """
 
 
 class Job(Generic[T]):
@@ -101,5 +111,18 @@ class Backend(Protocol):
 
     def is_away(self, error: BaseException | None) -> bool:
         """Whether the driver's error means that the database cannot work now."""
+
+    def find_remedy(self, error: BaseException | None) -> str | None:
+        """What is wrong, and what somebody must do, if waiting does not help."""
+
+    @property
+    def wal_bytes(self) -> int:
+        """See `Database.wal_bytes`."""
+
+    def checkpoint(self, wait_ms: int) -> bool:
+        """See `Database.checkpoint`."""
+
+    def listen(self, channel: str) -> AbstractContextManager[Wait]:
+        """See `Database.listen`; only where announcements are made."""
 
     def close(self) -> None: ...

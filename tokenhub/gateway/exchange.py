@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import gevent
 
 from tokenhub.board.board import unix_ms
+from tokenhub.budgets import hard_accounts
 from tokenhub.catalog import Snapshot
 from tokenhub.dialects.openai import with_output_limit
 from tokenhub.domain import (
@@ -29,24 +30,23 @@ from tokenhub.domain import (
     Usage,
 )
 from tokenhub.errors import (
-    ClientClosed,
     ProviderError,
     RequestRefused,
     TokenHubError,
-    Untranslatable,
     UpstreamRefused,
     VaultError,
 )
 from tokenhub.gateway.course import ENDPOINTS_MAX, Course, Step
 from tokenhub.gateway.gateway import Gateway
 from tokenhub.gateway.ledger import INTERNAL_ERROR, Try, broken_off, failed, worked
+from tokenhub.gateway.money import Money
 from tokenhub.gateway.relay import Relay
 from tokenhub.gateway.standing import Standing
-from tokenhub.gateway.verdict import OF_THE_ENDPOINT, last_word, without_key
+from tokenhub.gateway.verdict import OF_THE_ENDPOINT, end_of, last_word, without_key
+from tokenhub.limiter import Ticket
 from tokenhub.providers.base import Adapter, Answer, Stream, Target
 from tokenhub.routing import RECOVERING, ROUTED_AS_NAMED
 
-CLIENT_CLOSED_STATUS = 499  # nginx's word for it; nobody receives it
 SLOW_CLIENT_SECS = 5.0
 """A stream that waited longer for its reader than this, and than for its provider, says nothing
 about the provider when it breaks."""
@@ -54,8 +54,19 @@ about the provider when it breaks."""
 T = TypeVar("T")
 
 
-def begin(gateway: Gateway, caller: Caller, snapshot: Snapshot, endpoint: str) -> Exchange:
-    """A new exchange for an admitted caller; use it as a context manager."""
+def begin(
+    gateway: Gateway,
+    caller: Caller,
+    snapshot: Snapshot,
+    endpoint: str,
+    *,
+    ticket: Ticket | None = None,
+) -> Exchange:
+    """A new exchange for an admitted caller; use it as a context manager.
+
+    Args:
+        ticket: what it holds of the limits of its key and team; the exchange releases it.
+    """
     return Exchange(
         gateway,
         snapshot,
@@ -69,7 +80,9 @@ def begin(gateway: Gateway, caller: Caller, snapshot: Snapshot, endpoint: str) -
             client_ip=caller.client_ip,
             client_request_id=caller.client_request_id,
             snapshot_version=snapshot.version,
+            team_id=caller.key.team_id,
         ),
+        ticket=ticket,
     )
 
 
@@ -81,13 +94,17 @@ class Exchange:
         output_tokens_max: the limit of the answer, where the caller's did not fit the context.
     """
 
-    def __init__(self, gateway: Gateway, snapshot: Snapshot, outcome: Outcome) -> None:
+    def __init__(
+        self, gateway: Gateway, snapshot: Snapshot, outcome: Outcome, *, ticket: Ticket | None
+    ) -> None:
         self._gateway = gateway
+        self._ticket = ticket
         self._snapshot = snapshot
         self.outcome = outcome
         self._began = time.monotonic()
         self._upstream_secs = 0.0
         self._standing = Standing(gateway.board, gateway.rng, outcome.request_id)
+        self._money = self._find_money()
         self._was_opened = False
         self._is_settled = False
         self._relay: Relay | None = None
@@ -106,7 +123,7 @@ class Exchange:
         if self._relay is not None and error is None:
             return  # the stream settles itself when it ends
         if error is not None:
-            self._note_end(error)
+            self._end(*end_of(error))
             if isinstance(error, TokenHubError) and self.outcome.attempts:
                 error.headers["X-TokenHub-Attempts"] = str(len(self.outcome.attempts))
         try:
@@ -147,8 +164,8 @@ class Exchange:
         self.outcome.stream = True
         decision = self._decide(request, policy)
         first = (decision.candidates or decision.last_resort)[0]
-        self._gateway.recorder.open(self.outcome, first.cost_nanousd)
-        self._was_opened = True
+        if self._money is None:  # else it is told when the money is set aside
+            self._open(first.cost_nanousd)
 
         def call(adapter: Adapter, target: Target, asked: ChatRequest) -> Stream:
             return adapter.stream(
@@ -176,7 +193,18 @@ class Exchange:
         total = time.monotonic() - self._began
         outcome.latency_ms = round(total * 1000)
         outcome.overhead_us = round((total - self._upstream_secs) * 1e6)
-        self._gateway.recorder.record(outcome, was_opened=self._was_opened)
+        money = self._money
+        try:
+            self._gateway.recorder.record(
+                outcome,
+                was_opened=self._was_opened,
+                accounts=() if money is None else money.accounts,
+            )
+        finally:
+            if money is not None:
+                money.settle(outcome.cost_nanousd or 0)
+            if self._ticket is not None:
+                self._ticket.release(outcome.usage.input_tokens + outcome.usage.output_tokens)
 
     @property
     def attempt_count(self) -> int:
@@ -214,6 +242,8 @@ class Exchange:
         outcome.requested_model = request.model
         outcome.estimated_input_tokens = request.input_tokens
         outcome.mode = policy.mode
+        if self._ticket is not None:
+            self._ticket.take_tokens(request.input_tokens)
         decision = self._gateway.decide(self._snapshot, request, policy)
         outcome.reason = decision.reason
         outcome.skips = decision.skips
@@ -230,7 +260,7 @@ class Exchange:
         Raises:
             UpstreamRefused: a provider found the caller at fault; nobody else was asked.
             AllAttemptsFailed: nobody answered.
-            VaultError, Untranslatable: nobody could be asked.
+            VaultError, Untranslatable, QuotaExceeded: nobody could be asked.
         """
         course = Course(decision, request, admit=self._admit, rng=self._gateway.rng)
         not_asked: TokenHubError | None = None
@@ -238,12 +268,13 @@ class Exchange:
             made = self._begin_try(step)
             asked = _as_reduced(request, step)
             try:
+                asked = self._hold(step, asked)
                 step, adapter, target = self._target_of(step)
                 answer = call(adapter, target, asked)
-            except (VaultError, Untranslatable) as error:
+            except (VaultError, RequestRefused) as error:
                 not_asked = not_asked or error
-                if isinstance(error, Untranslatable) and step.reason == ROUTED_AS_NAMED:
-                    break  # who names a model wants that one, and shall know what it cannot do
+                if isinstance(error, RequestRefused) and step.reason == ROUTED_AS_NAMED:
+                    break  # who names a model wants that one, and shall know why it cannot be had
             except ProviderError as error:
                 error.body = without_key(error.body, target.api_key)
                 self._add(failed(made, error, request, self._since(made.began)))
@@ -252,7 +283,7 @@ class Exchange:
                 self._add(broken_off(made, error, request, self._since(made.began)))
                 raise
             else:
-                self._choose(step)
+                self._choose(step, asked if asked is not request else None)
                 return answer, made
             finally:
                 self._upstream_secs += time.monotonic() - made.began
@@ -289,12 +320,12 @@ class Exchange:
     def _blame(self, made: Try, error: ProviderError) -> None:
         self._standing.blame(made.candidate, error, self._since(made.began))
 
-    def _choose(self, step: Step) -> None:
-        """Note who answers, and why it was this one."""
+    def _choose(self, step: Step, limited: ChatRequest | None) -> None:
+        """Note who answers, why it was this one, and with what limit of ours."""
         outcome, model = self.outcome, step.candidate.model
         outcome.model_id, outcome.provider_id = model.id, model.provider_id
         outcome.reason = step.reason
-        self.output_tokens_max = step.output_tokens_max
+        self.output_tokens_max = None if limited is None else limited.output_tokens_max
         self._standing.praise_endpoint(step)
 
     def _target_of(self, step: Step) -> tuple[Step, Adapter, Target]:
@@ -313,23 +344,35 @@ class Exchange:
         )
         return step, self._gateway.adapters[provider.type], target
 
+    def _find_money(self) -> Money | None:
+        """What the request draws on, if a hard budget limits it."""
+        outcome, budgets = self.outcome, self._snapshot.budgets
+        if not budgets:
+            return None
+        subjects = (("key", outcome.key_id), ("team", outcome.team_id))
+        accounts = hard_accounts(budgets, subjects, outcome.started_at)
+        if not accounts:
+            return None
+
+        def write_opening(expected_nanousd: int, reserved_nanousd: int) -> None:
+            self._open(expected_nanousd, accounts=accounts, reserved_nanousd=reserved_nanousd)
+
+        return Money(self._gateway.escrow, accounts, write_opening)
+
+    def _hold(self, step: Step, request: ChatRequest) -> ChatRequest:
+        if self._money is None:
+            return request
+        spent = sum(attempt.cost_nanousd or 0 for attempt in self.outcome.attempts)
+        return self._money.hold(step.candidate, request, spent)
+
+    def _open(self, cost_nanousd: int | None, **held: Any) -> None:
+        self._gateway.recorder.open(self.outcome, cost_nanousd, **held)
+        self._was_opened = True
+
     def _add(self, attempt: Attempt) -> None:
         self.outcome.attempts.append(attempt)
         self.outcome.model_id = attempt.model_id
         self.outcome.provider_id = attempt.provider_id
-
-    def _note_end(self, error: BaseException) -> None:
-        match error:
-            case ClientClosed():
-                self._end("client_closed", CLIENT_CLOSED_STATUS)
-            case gevent.GreenletExit():  # the worker is going
-                self._end("interrupted", CLIENT_CLOSED_STATUS)
-            case RequestRefused() | UpstreamRefused():
-                self._end("refused", error.status, error.code)
-            case TokenHubError():
-                self._end("failed", error.status, error.code)
-            case _:
-                self._end("failed", 500, INTERNAL_ERROR)
 
     def _end(self, ending: Ending, status: int, error_class: str = "") -> None:
         self.outcome.ending = ending

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from tokenhub.board import Board
 from tokenhub.catalog import Snapshot
 from tokenhub.domain import ChatRequest, Decision, Policy, Provider
-from tokenhub.errors import NotFound
+from tokenhub.errors import NotFound, PermissionDenied
+from tokenhub.escrow import Escrow
 from tokenhub.providers.base import Adapter, Timeouts
 from tokenhub.recorder import Recorder
 from tokenhub.routing import decide, resolve_name
@@ -28,6 +29,7 @@ class Gateway:
 
     board: Board
     recorder: Recorder
+    escrow: Escrow
     adapters: Mapping[str, Adapter]
     secret_of: Callable[[Provider], str | None]
     whole_timeouts: Timeouts
@@ -41,17 +43,10 @@ class Gateway:
 
         Raises:
             NotFound: the request names a model that we do not know.
+            PermissionDenied: it names one that the key may not use.
             NoEligibleModel, InvalidRequest: see `routing.decide`.
         """
-        named = None
-        if request.model not in ("", "*"):
-            named = resolve_name(request.model, snapshot.models)
-            if named is None and self.unknown_model == "404":
-                raise NotFound(
-                    f"the model {request.model[:200]!r} does not exist",
-                    code="model_not_found",
-                    param="model",
-                )
+        named = None if request.model in ("", "*") else self._find(snapshot, request.model)
         return decide(
             request,
             policy,
@@ -63,3 +58,21 @@ class Gateway:
             rng=self.rng,
             snapshot_version=snapshot.version,
         )
+
+    def _find(self, snapshot: Snapshot, name: str) -> str | None:
+        """The id of the model that a caller names; None = unknown, and the choice is ours."""
+        named = resolve_name(name, snapshot.models)
+        if named is None:
+            if self.unknown_model == "404":
+                raise NotFound(
+                    f"the model {name[:200]!r} does not exist",
+                    code="model_not_found",
+                    param="model",
+                )
+        elif snapshot.allowed is not None and named not in snapshot.allowed:
+            raise PermissionDenied(
+                f"the API key may not use the model {named!r}",
+                code="model_not_allowed",
+                param="model",
+            )
+        return named

@@ -8,11 +8,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tokenhub.domain import Candidate
-from tokenhub.errors import AllAttemptsFailed, ProviderError, RoutingError, UpstreamRefused
+from gevent import GreenletExit
+
+from tokenhub.domain import Candidate, Ending
+from tokenhub.errors import (
+    AllAttemptsFailed,
+    ClientClosed,
+    ProviderError,
+    RequestRefused,
+    RoutingError,
+    TokenHubError,
+    UpstreamRefused,
+)
+from tokenhub.gateway.ledger import INTERNAL_ERROR
 from tokenhub.providers.errors import ERROR_CLASSES
 
 CONTEXT_OVERFLOW = "context_overflow"
+
+CLIENT_CLOSED_STATUS = 499  # nginx's word for it; nobody receives it
 
 _TIMEOUTS = frozenset(
     {
@@ -93,3 +106,17 @@ def last_word(errors: Sequence[ProviderError]) -> RoutingError:
     if classes == {CONTEXT_OVERFLOW}:
         return UpstreamRefused(errors[-1].status or 400, errors[-1].body)
     return AllAttemptsFailed(f"no provider answered; {len(errors)} attempts were made")
+
+
+def end_of(error: BaseException) -> tuple[Ending, int, str]:
+    """How a request ends that came to nothing: the word for it, its status and its error class."""
+    match error:
+        case ClientClosed():
+            return "client_closed", CLIENT_CLOSED_STATUS, ""
+        case GreenletExit():  # the worker is going
+            return "interrupted", CLIENT_CLOSED_STATUS, ""
+        case RequestRefused() | UpstreamRefused():
+            return "refused", error.status, error.code
+        case TokenHubError():
+            return "failed", error.status, error.code
+    return "failed", 500, INTERNAL_ERROR

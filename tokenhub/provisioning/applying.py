@@ -33,6 +33,9 @@ from tokenhub.vault import provider_entry
 OURS_ALONE = ("has_key", "autoload_models")
 """What is remembered of a provider's entry besides fields of the provider."""
 
+RECIPIENTS = ("type", "base_url", "endpoints")
+"""Where a key is sent, and how."""
+
 log = logging.getLogger("tokenhub.provisioning")
 
 
@@ -78,6 +81,9 @@ class Applying:
         if before is None:
             fresh = values
         fields = {name: value for name, value in fresh.items() if name not in OURS_ALONE}
+        if fresh.get("has_key"):
+            # A key that comes goes where its file says, and to nobody that was named meanwhile.
+            fields.update({"endpoints": (), **{n: values[n] for n in RECIPIENTS if n in values}})
         after = replace(base, **fields, cred_store=_cred_store(base, fresh), demo=False)
         try:
             self._rules.check_provider(after)

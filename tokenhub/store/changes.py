@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, case, func, insert, select, update
 
-from tokenhub.db.catalog_tables import (
-    api_keys,
-    changes,
-    generation,
-    vault_entries,
-)
-from tokenhub.domain import ApiKey, Model, Provider, RoutingDefaults
+from tokenhub.access import Admins
+from tokenhub.budgets import Budget, Subject
+from tokenhub.db.catalog_tables import changes, generation
+from tokenhub.domain import ApiKey, Model, Provider, RoutingDefaults, Team, VaultRow
+from tokenhub.store.admin import load_admins
+from tokenhub.store.budgets import load_budgets
 from tokenhub.store.catalog import find_routing, load_models, load_providers
-from tokenhub.store.keys import api_key_from
+from tokenhub.store.keys import load_keys
+from tokenhub.store.teams import load_teams
+from tokenhub.store.vault import find_vault, load_provider_entries
+
+CHANNEL = "tokenhub_changes"
+"""Where Postgres announces that the generation has moved; what it is now must be read."""
 
 
 class Change(NamedTuple):
     """One change: what must be loaded again.
 
     Args:
-        kind: provider, model, key, routing, vault, alias or health.
+        kind: see `catalog.Change`.
     """
 
     version: int
@@ -35,9 +39,9 @@ class Loaded:
     """The whole catalog at one generation.
 
     Args:
-        keys: by digest; keys that have none, because only their bcrypt hash was imported, are not
-            among them.
-        sealed: the vault's entries by name, still encrypted.
+        keys: by digest, twice while the secret before the last is kept.
+        sealed: the vault's entries of providers by name, still encrypted.
+        vault: None = it was never set up.
     """
 
     generation: int
@@ -46,19 +50,25 @@ class Loaded:
     keys: dict[bytes, ApiKey]
     routing: RoutingDefaults | None
     sealed: dict[str, bytes]
+    admins: Admins = field(default_factory=Admins)
+    vault: VaultRow | None = None
+    teams: dict[str, Team] = field(default_factory=dict)
+    budgets: dict[Subject, tuple[Budget, ...]] = field(default_factory=dict)
 
 
 def load_all(connection: Connection) -> Loaded:
     """Load everything; all of it of one moment, as the transaction is."""
-    all_keys = connection.execute(select(api_keys).where(api_keys.c.sha256.is_not(None)))
-    sealed = connection.execute(select(vault_entries.c.name, vault_entries.c.sealed))
     return Loaded(
         generation=load_generation(connection),
         providers=load_providers(connection),
         models=load_models(connection),
-        keys={row["sha256"]: api_key_from(row) for row in all_keys.mappings()},
+        keys=load_keys(connection),
+        teams=load_teams(connection),
+        budgets=load_budgets(connection),
         routing=find_routing(connection),
-        sealed={row.name: row.sealed for row in sealed},
+        vault=find_vault(connection),
+        sealed=load_provider_entries(connection),
+        admins=load_admins(connection),
     )
 
 
@@ -78,6 +88,13 @@ def changes_since(connection: Connection, version: int) -> list[Change]:
     return [Change(*row) for row in connection.execute(query)]
 
 
+def skip_generation(connection: Connection, past: int) -> None:
+    """Move the generation beyond `past` without a change that says why: whoever has seen that one
+    or an earlier one can only load everything anew."""
+    highest = case((generation.c.value > past, generation.c.value), else_=past)
+    connection.execute(update(generation).values(value=highest + 1))
+
+
 def record_change(connection: Connection, kind: str, entity_id: str, at: int) -> int:
     """Write down that something changed, in the transaction that changes it.
 
@@ -91,4 +108,7 @@ def record_change(connection: Connection, kind: str, entity_id: str, at: int) ->
     connection.execute(
         insert(changes).values(version=version, at=at, kind=kind, entity_id=entity_id)
     )
+    if connection.dialect.name == "postgresql":
+        # Sent when we commit; not at all if we do not.
+        connection.execute(select(func.pg_notify(CHANNEL, "")))
     return version

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, text
+from collections.abc import Sequence
 
-from tokenhub.db.traffic_tables import hosts
-from tokenhub.store.statements import insert_into
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    func,
+    literal_column,
+    select,
+    text,
+    update,
+)
+
+from tokenhub.db.traffic_tables import hosts, leases
+from tokenhub.store.statements import page_of, upsert
+
+LIVE_SECS = 30
+"""A host that was not seen for so long is taken for dead."""
+
+CLUSTER = "cluster"
+"""The lease of whoever leads the cluster."""
 
 # The database's clock: the hosts' own need not agree. 2440587.5 is 1970-01-01 as a Julian day.
 _NOW_MS = {
@@ -28,11 +47,50 @@ RETURNING fence
 """
 
 
-def beat_host(connection: Connection, host_id: str, name: str, version: str, at: int) -> None:
-    """Say that a host lives; `started_at` is when it was first heard of."""
-    values = {"name": name, "version": version, "seen_at": at}
-    statement = insert_into(connection, hosts).values(id=host_id, started_at=at, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+def beat_host(
+    connection: Connection, host_id: str, *, name: str, version: str, workers: int, started_at: int
+) -> int:
+    """Say that a host lives, and since when by its own clock.
+
+    Returns: how many hosts live, this one included.
+    """
+    values = {
+        "name": name, "version": version, "workers": workers, "started_at": started_at,
+        "seen_at": _now(connection), "ended_at": None,
+    }  # fmt: skip
+    upsert(connection, hosts, {"id": host_id}, values)
+    found = connection.scalar(select(func.count()).where(_is_live(connection)))
+    return int(found or 0)
+
+
+def end_host(connection: Connection, host_id: str) -> None:
+    """Say that a host has ended and need not be waited for."""
+    ended = update(hosts).where(hosts.c.id == host_id).values(ended_at=_now(connection))
+    connection.execute(ended)
+
+
+def list_hosts(connection: Connection, limit: int, offset: int) -> tuple[Sequence[RowMapping], int]:
+    """One page of the hosts there have been, those seen last first, and how many there are.
+
+    `is_live` and `is_leader` are by the database's clock; the latter is of the cluster.
+    """
+    leads = select(leases.c.holder).where(
+        leases.c.name == CLUSTER, leases.c.expires_at > _now(connection)
+    )
+    query = select(
+        hosts,
+        _is_live(connection).label("is_live"),
+        hosts.c.id.in_(leads).label("is_leader"),
+    ).order_by(hosts.c.seen_at.desc(), hosts.c.id)
+    return page_of(connection, query, limit, offset)
+
+
+def is_host_seen(connection: Connection, host_id: str, secs: int) -> bool:
+    """Whether a host has been seen so lately, also if it has ended since."""
+    seen = select(hosts.c.id).where(
+        hosts.c.id == host_id, hosts.c.seen_at > _now(connection) - secs * 1000
+    )
+    return connection.scalar(seen) is not None
 
 
 def take_lease(connection: Connection, name: str, holder: str, seconds: float) -> int | None:
@@ -45,3 +103,22 @@ def take_lease(connection: Connection, name: str, holder: str, seconds: float) -
     term = int(seconds * 1000)
     fence: int | None = connection.scalar(statement, {"name": name, "holder": holder, "term": term})
     return fence
+
+
+def release_lease(connection: Connection, name: str, holder: str) -> None:
+    """Give a lease of ours back, or forget that we had it: its fence grows when it is taken."""
+    ours = (leases.c.name == name, leases.c.holder == holder)
+    connection.execute(update(leases).where(*ours).values(expires_at=0))
+
+
+def now_ms(connection: Connection) -> int:
+    """What the database's clock says."""
+    return connection.execute(select(_now(connection))).scalar_one()
+
+
+def _now(connection: Connection) -> ColumnElement[int]:
+    return literal_column(_NOW_MS[connection.dialect.name], BigInteger)
+
+
+def _is_live(connection: Connection) -> ColumnElement[bool]:
+    return and_(hosts.c.ended_at.is_(None), hosts.c.seen_at > _now(connection) - LIVE_SECS * 1000)

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, delete, select, update
 
+from tokenhub.budgets import Account
 from tokenhub.db.traffic_tables import (
     HISTOGRAM,
     attempts,
@@ -20,11 +21,14 @@ from tokenhub.db.traffic_tables import (
     openings,
     request_logs,
 )
+from tokenhub.store.ledgers import Charge, charge_ledgers
 from tokenhub.store.logs import ATTEMPT_COLUMNS, IDENTITY, LOG_COLUMNS
 from tokenhub.store.statements import insert_new
+from tokenhub.store.turns import see_newest
 
 BUCKET_KEY = (
     "host_id", "start_at", "model_id", "provider_id", "api_key_id", "mode", "endpoint", "ending",
+    "team_id",
 )  # fmt: skip
 
 BUCKET_SUMS = (
@@ -65,6 +69,7 @@ class Batch:
         openings_new: (request_id, host_id, writer, segment, position, opened_at, payload).
         openings_done: ids of requests that had been opened before and have ended.
         buckets: by BUCKET_KEY, what to add: BUCKET_SUMS, then the histogram.
+        charges: what it adds to the books of keys and teams.
     """
 
     host_id: str
@@ -74,6 +79,7 @@ class Batch:
     openings_new: Rows
     openings_done: Sequence[str]
     buckets: dict[tuple[Any, ...], list[int]]
+    charges: dict[Account, Charge]
 
 
 def ingest(connection: Connection, batch: Batch) -> None:
@@ -82,16 +88,18 @@ def ingest(connection: Connection, batch: Batch) -> None:
     Raises:
         LostRace: the segments were not read up to where the batch begins.
     """
+    see_newest(connection)
     for segment, (old, new) in batch.positions.items():
         if not _advance(connection, batch.host_id, segment, old=old, new=new):
             raise LostRace(f"segment {segment} is no longer at {old}")
     _insert(connection, request_logs, _LOG, batch.logs)
     _insert(connection, attempts, _ATTEMPT, batch.attempts)
-    _insert(connection, openings, _OPENING, batch.openings_new)
-    if batch.openings_done:
+    if batch.openings_done:  # first: one may have been opened anew
         done = openings.c.request_id.in_(batch.openings_done)
         connection.execute(delete(openings).where(done))
+    _insert(connection, openings, _OPENING, batch.openings_new)
     _add_to_buckets(connection, batch.buckets)
+    charge_ledgers(connection, batch.host_id, batch.charges)
 
 
 def load_positions(connection: Connection, host_id: str) -> dict[int, int]:
@@ -170,7 +178,9 @@ def _add_to_buckets(connection: Connection, sums: dict[tuple[Any, ...], list[int
         return
     changed = ", ".join(f"{name} = buckets.{name} + excluded.{name}" for name in _ADDED)
     inserted = _insert_sql(connection, buckets, (*BUCKET_KEY, *_ADDED))
-    upsert = f"{inserted} ON CONFLICT ({', '.join(BUCKET_KEY)}) DO UPDATE SET {changed}"
+    # Never to one that was rolled up: its hour would not hear of it.
+    same = ", ".join((*BUCKET_KEY, "rolled_at"))
+    upsert = f"{inserted} ON CONFLICT ({same}) DO UPDATE SET {changed}"
     # In one order always, so that two ingesters can never wait for each other.
     rows = [(*key, *values) for key, values in sorted(sums.items())]
     connection.exec_driver_sql(upsert, rows)

@@ -19,6 +19,7 @@ LOG_COLUMNS = (
     "cache_write_tokens", "reasoning_tokens", "usage_is_estimate", "cost_nanousd",
     "price_version", "latency_ms", "ttft_ms", "overhead_us", "estimated_input_tokens",
     "response_bytes", "attempt_count", "client_ip", "client_request_id", "skips",
+    "team_id",
 )  # fmt: skip
 """What a request's row says, in the order of the journal's records."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, update
 
 from tokenhub.db.catalog_tables import vault, vault_entries
-from tokenhub.domain import VaultRow
+from tokenhub.domain import SECRET_PREFIX, VaultRow
 from tokenhub.store.statements import ONLY_ROW, insert_new, upsert
 
 
@@ -31,6 +31,19 @@ def insert_vault(connection: Connection, row: VaultRow, at: int) -> bool:
     )
 
 
+def replace_vault(connection: Connection, before: VaultRow, after: VaultRow) -> bool:
+    """Store the vault under its new password; False, and nothing stored, if it is not `before`."""
+    # Sealed with a random nonce, so no two rows have the same wrapped key.
+    is_before = (vault.c.vault_id == before.id) & (vault.c.wrapped_key == before.wrapped_key)
+    changed = update(vault).values(
+        kdf=after.kdf,
+        salt=after.salt,
+        wrapped_key=after.wrapped_key,
+        generation=vault.c.generation + 1,
+    )
+    return connection.execute(changed.where(is_before)).rowcount > 0
+
+
 def find_entry(connection: Connection, name: str) -> bytes | None:
     """A sealed secret."""
     query = select(vault_entries.c.sealed).where(vault_entries.c.name == name)
@@ -50,6 +63,21 @@ def delete_entry(connection: Connection, name: str) -> bool:
     )
 
 
+def load_provider_entries(connection: Connection) -> dict[str, bytes]:
+    """The sealed secrets that requests may need: all but the operators' own."""
+    query = select(vault_entries.c.name, vault_entries.c.sealed)
+    found = connection.execute(query.where(vault_entries.c.name.not_like(f"{SECRET_PREFIX}%")))
+    return {row.name: row.sealed for row in found}
+
+
 def list_entries(connection: Connection) -> list[str]:
     """The names of all secrets, sorted."""
-    return list(connection.scalars(select(vault_entries.c.name).order_by(vault_entries.c.name)))
+    # Sorted here: each database has an order of its own for what is not ASCII.
+    return sorted(connection.scalars(select(vault_entries.c.name)))
+
+
+def list_secrets(connection: Connection, limit: int, offset: int) -> tuple[list[str], int]:
+    """A page of the names of operators' own secrets, sorted, and how many there are."""
+    size = len(SECRET_PREFIX)
+    names = [each[size:] for each in list_entries(connection) if each.startswith(SECRET_PREFIX)]
+    return names[offset : offset + limit], len(names)

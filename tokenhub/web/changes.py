@@ -20,7 +20,7 @@ from tokenhub.catalog import Change
 from tokenhub.errors import Conflict
 from tokenhub.services import Services
 from tokenhub.store.turns import take_turn
-from tokenhub.web import answers, guards
+from tokenhub.web import access, answers, guards
 
 TRIES = 5
 
@@ -125,6 +125,7 @@ def change_of(
         kind=kind,
         entity_id=entity_id,
         action=action,
+        actor=access.current_admin().actor,
         client_ip=guards.client_ip(environ, hub.settings.trusted_proxies),
         request_id=guards.request_id(environ),
         detail="" if detail is None else orjson.dumps(detail).decode(),

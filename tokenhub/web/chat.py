@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from tokenhub.catalog import Snapshot
 from tokenhub.dialects import openai as dialect
-from tokenhub.domain import Model, Policy
+from tokenhub.domain import ApiKey, Model, Policy
 from tokenhub.errors import NotFound
 from tokenhub.gateway import Exchange, begin
-from tokenhub.pricing import usd
+from tokenhub.limiter import Ticket
+from tokenhub.pricing import nanos_from_usd, usd
 from tokenhub.web import guards
 
 blueprint = Blueprint("chat", __name__)
@@ -46,19 +48,21 @@ def chat_completions() -> Response:
     try:
         snapshot = hub.catalog.current()
         caller = guards.admit(hub, snapshot, "chat")
+        snapshot = snapshot.seen_by(caller.key)
+        ticket = hub.limiter.admit(caller.key, caller.team)
     except BaseException:
         hub.recorder.abandon()
         raise
-    with begin(hub.gateway, caller, snapshot, "/v1/chat/completions") as exchange:
+    with begin(hub.gateway, caller, snapshot, "/v1/chat/completions", ticket=ticket) as exchange:
         chat = dialect.read_request(guards.read_body(hub))
-        policy = default_policy(snapshot)
+        policy = default_policy(snapshot, caller.key)
         if chat.stream:
             relay = exchange.stream(chat, policy)
-            headers = stream_headers(exchange)
+            headers = [*stream_headers(exchange), *limit_headers(ticket)]
             # The worker iterates over the relay itself, and closes it.
             return Ready(relay, 200, headers)
         answer = exchange.serve(chat, policy)
-    return Ready(answer.body, 200, whole_headers(exchange))
+    return Ready(answer.body, 200, [*whole_headers(exchange), *limit_headers(ticket)])
 
 
 @blueprint.get("/v1/models")
@@ -79,14 +83,20 @@ def get_model(model_id: str) -> Response:
     raise NotFound("the model does not exist", code="model_not_found", param="model")
 
 
-def default_policy(snapshot: Snapshot) -> Policy:
-    """What applies when the caller says nothing: it only ranks."""
+def default_policy(snapshot: Snapshot, key: ApiKey) -> Policy:
+    """What applies when the request says nothing, first the key's, then ours: it only ranks."""
     defaults = snapshot.defaults
-    return Policy(
+    policy = Policy(
         mode=defaults.mode,
         max_budget_nanousd=defaults.max_budget_nanousd,
         max_latency_ms=defaults.max_latency_ms,
     )
+    if not key.policy:
+        return policy
+    own = dict(key.policy)
+    if "max_budget_usd" in own:
+        own["max_budget_nanousd"] = nanos_from_usd(own.pop("max_budget_usd"))
+    return replace(policy, **own)
 
 
 def whole_headers(exchange: Exchange) -> Headers:
@@ -109,6 +119,11 @@ def stream_headers(exchange: Exchange) -> Headers:
         *_routing_headers(exchange),
         ("X-TokenHub-Overhead-Ms", f"{exchange.overhead_ms:.1f}"),
     ]
+
+
+def limit_headers(ticket: Ticket | None) -> Headers:
+    """What is left of the limits of the key and its team; nothing where there are none."""
+    return [] if ticket is None else ticket.headers()
 
 
 def _routing_headers(exchange: Exchange) -> Headers:
@@ -141,8 +156,10 @@ def _header_text(text: str) -> str:
 def _may_list_models() -> Snapshot:
     hub = guards.services()
     snapshot = hub.catalog.current()
-    if not hub.settings.public_models:
-        guards.admit(hub, snapshot, "chat")
+    if hub.settings.public_models:
+        guards.check_address(hub, request.environ)
+    else:
+        snapshot = snapshot.seen_by(guards.admit(hub, snapshot, "chat").key)
     return snapshot
 
 

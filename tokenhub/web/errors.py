@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from tokenhub.dialects import openai
 from tokenhub.errors import NotFound, TokenHubError, UpstreamRefused
+from tokenhub.web.answers import rfc3339
 from tokenhub.web.guards import client_request_id, request_id
 
 log = logging.getLogger("tokenhub.web")
@@ -36,7 +37,10 @@ def _show(error: Any) -> Response:
     if isinstance(error, UpstreamRefused):
         body = _relayed(error)
     else:
-        body = orjson.dumps(openai.error_body(error))
+        found = openai.error_body(error)
+        moments = {name: rfc3339(at) for name, at in error.details.items() if name.endswith("_at")}
+        found["error"].update(moments)
+        body = orjson.dumps(found)
     return Response(body, error.status, error.headers, content_type="application/json")
 
 

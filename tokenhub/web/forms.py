@@ -43,20 +43,26 @@ class Page(NamedTuple):
 
 
 def read_fields(
-    hub: Services, fields: Mapping[str, Reader], *, required: tuple[str, ...] = ()
+    hub: Services,
+    fields: Mapping[str, Reader],
+    *,
+    required: tuple[str, ...] = (),
+    may_be_empty: bool = False,
 ) -> dict[str, Any]:
     """The fields that the body gives, each read by its reader.
 
     Args:
         fields: every field that may be there.
         required: those that must be, and not be empty.
+        may_be_empty: no body at all is as good as no fields.
 
     Raises:
         InvalidRequest: not a JSON object, or naming the first field that is unknown, wrong or
             missing.
         BodyTooLarge, RequestTimeout: see `guards.read_body`.
     """
-    body = dialect.parse_object(guards.read_body(hub))
+    raw = guards.read_body(hub)
+    body = {} if may_be_empty and not raw else dialect.parse_object(raw)
     for name in body:
         if name not in fields:
             shown = name[:SHOWN_CHARS]
@@ -198,6 +204,18 @@ def word_map(count_max: int) -> Reader:
         if not isinstance(value, dict) or len(value) > count_max:
             raise _wrong(name, f"must be an object of at most {count_max} strings")
         return {_word(name, key): _word(name, each) for key, each in value.items()}
+
+    return read
+
+
+def word_list(count_max: int) -> Reader:
+    """A list of words, without repetitions; null = empty."""
+
+    def read(name: str, value: Any) -> tuple[str, ...]:
+        value = [] if value is None else value
+        if not isinstance(value, list) or len(value) > count_max:
+            raise _wrong(name, f"must be a list of at most {count_max} strings")
+        return tuple(dict.fromkeys(_word(name, each) for each in value))
 
     return read
 

@@ -1,17 +1,17 @@
 """Who may come in: what is checked before a request means anything.
 
-In this order: room in the journal, size, address, key, scope. A request refused here gets no log
-row. Keys are found by the hash of the whole token, so a wrong key costs one hash and no bcrypt.
+In this order: room in the journal, size, address and its rate, key, team, where it may be used
+from, scope. A request refused here gets no log row. Keys are found by the hash of the whole token,
+and looked at before bcrypt is, so a key that is wrong, or may not, costs one hash and no bcrypt.
 """
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import logging
 import os
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from flask import current_app, request
@@ -19,9 +19,10 @@ from flask import current_app, request
 from tokenhub.board.board import unix_ms
 from tokenhub.catalog import Snapshot
 from tokenhub.config import Network
-from tokenhub.domain import Caller
+from tokenhub.domain import ApiKey, Caller, Team
 from tokenhub.errors import BodyTooLarge, PermissionDenied, Unauthenticated
 from tokenhub.keys import digest_of
+from tokenhub.limiter import Surface
 from tokenhub.services import Services
 
 log = logging.getLogger("tokenhub.web")
@@ -79,42 +80,31 @@ def admit(hub: Services, snapshot: Snapshot, scope: str | None) -> Caller:
         scope: what the key must allow; None = any valid key.
 
     Raises:
-        BodyTooLarge, Unauthenticated, PermissionDenied.
+        BodyTooLarge, RateLimited, Unauthenticated, PermissionDenied.
     """
     environ = request.environ
     check_length(hub, environ)
+    address = check_address(hub, environ)
     token = bearer_token(environ) or environ.get("HTTP_X_API_KEY", "")
     if not token:
         raise Unauthenticated("no API key was given", code="missing_api_key")
-    digest = digest_of(token)
-    key = snapshot.keys.get(digest) if digest else None
-    if key is None or not key.enabled or not hub.keys.verify(token, key):
-        raise Unauthenticated("the API key is not valid")
-    if key.expires_at is not None and key.expires_at <= unix_ms():
-        raise Unauthenticated("the API key has expired", code="expired_api_key")
+    key = _find_key(snapshot, token)
+    team = _find_team(snapshot, key) if key.team_id else None
+    if key.networks and not is_within(address, _parsed(key.networks)):
+        raise PermissionDenied(
+            "the API key may not be used from this address", code="ip_not_allowed"
+        )
     if scope is not None and scope not in key.scopes:
         raise PermissionDenied(f"the API key lacks the scope {scope!r}")
+    if not hub.keys.verify(token, key):
+        raise Unauthenticated("the API key is not valid")
     return Caller(
         key=key,
-        client_ip=client_ip(environ, hub.settings.trusted_proxies),
+        client_ip=address,
         request_id=request_id(environ),
         client_request_id=client_request_id(environ),
+        team=team,
     )
-
-
-def require_admin(hub: Services) -> None:
-    """Let only the admin token pass.
-
-    Raises:
-        Unauthenticated: no token, or another one.
-    """
-    environ = request.environ
-    check_length(hub, environ)
-    token = bearer_token(environ)
-    if not token:
-        raise Unauthenticated("the admin token is required", code="missing_admin_token")
-    if not hmac.compare_digest(token.encode(), hub.admin_token.encode()):
-        raise Unauthenticated("the admin token is not valid", code="invalid_admin_token")
 
 
 def bearer_token(environ: Environ) -> str:
@@ -128,6 +118,17 @@ def check_length(hub: Services, environ: Environ) -> None:
     length = environ.get("CONTENT_LENGTH")
     if length and int(length) > hub.settings.max_body_mb << 20:
         raise _too_large(hub)
+
+
+def check_address(hub: Services, environ: Environ, surface: Surface = "address") -> str:
+    """Count the request of its client's address; returns the address.
+
+    Raises:
+        RateLimited: of this address, or its /64, there were too many.
+    """
+    address = client_ip(environ, hub.settings.trusted_proxies)
+    hub.limiter.check_address(address, surface)
+    return address
 
 
 def read_body(hub: Services) -> bytes:
@@ -147,7 +148,7 @@ def read_body(hub: Services) -> bytes:
 def client_ip(environ: Environ, trusted: tuple[Network, ...]) -> str:
     """The client's address: the peer's, or what proxies of ours say, read from the right."""
     address: str = environ.get("REMOTE_ADDR", "")
-    if not trusted or not _is_trusted(address, trusted):
+    if not trusted or not is_within(address, trusted):
         if "HTTP_X_FORWARDED_FOR" in environ:
             _warn_of_untrusted_proxy()
         return address
@@ -160,7 +161,7 @@ def client_ip(environ: Environ, trusted: tuple[Network, ...]) -> str:
         except ValueError:
             break
         address = hop
-        if not _is_trusted(hop, trusted):
+        if not is_within(hop, trusted):
             break
     return address
 
@@ -171,12 +172,56 @@ def _warn_of_untrusted_proxy() -> None:
     log.warning("X-Forwarded-For ignored: not from TOKENHUB_TRUSTED_PROXIES")
 
 
-def _is_trusted(address: str, trusted: tuple[Network, ...]) -> bool:
+def is_within(address: str, networks: tuple[Network, ...]) -> bool:
+    """Whether an address is in one of these networks; one that is none is in no network."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
-    return any(parsed in network for network in trusted)
+    # As a socket for both kinds tells an IPv4 address.
+    mapped = parsed.ipv4_mapped if parsed.version == 6 else None
+    return any((mapped or parsed) in network for network in networks)
+
+
+def _find_key(snapshot: Snapshot, token: str) -> ApiKey:
+    """The key that a token belongs to, if it opens anything now.
+
+    Raises:
+        Unauthenticated: there is none, or it is disabled, or its time is over.
+    """
+    digest = digest_of(token)
+    key = snapshot.keys.get(digest) if digest else None
+    if key is None or not key.enabled:
+        raise Unauthenticated("the API key is not valid")
+    if key.expires_at is not None and key.expires_at <= unix_ms():
+        if key.expires_at == key.rotation_due_at:
+            raise Unauthenticated(
+                "the API key should have been rotated and is closed until it is",
+                code="rotation_overdue",
+            )
+        raise Unauthenticated("the API key has expired", code="expired_api_key")
+    if digest != key.sha256 and (key.previous_until or 0) <= unix_ms():
+        raise Unauthenticated(
+            "the API key was rotated and this secret of it has expired", code="expired_api_key"
+        )
+    return key
+
+
+def _find_team(snapshot: Snapshot, key: ApiKey) -> Team:
+    """The team of a key.
+
+    Raises:
+        PermissionDenied: it is disabled.
+    """
+    team = snapshot.teams.get(key.team_id)
+    if team is None or not team.enabled:
+        raise PermissionDenied("the API key's team is disabled", code="team_disabled")
+    return team
+
+
+@lru_cache(maxsize=1000)
+def _parsed(networks: tuple[str, ...]) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(each) for each in networks)
 
 
 def _too_large(hub: Services) -> BodyTooLarge:

@@ -7,20 +7,24 @@ from typing import Any
 
 import orjson
 from flask import Blueprint, Response
+from sqlalchemy import Connection
 
 from tokenhub import store
 from tokenhub.board.board import unix_ms
-from tokenhub.domain import DEFAULT_SCOPES, ApiKey
+from tokenhub.domain import ApiKey
 from tokenhub.errors import InvalidRequest, NotFound
-from tokenhub.keys import IssuedKey, issue, parse_expiry, parse_scopes
+from tokenhub.keys import IssuedKey, issue, parse_expiry, parse_grace, parse_scopes
 from tokenhub.pricing import usd
 from tokenhub.store import KeyRow
 from tokenhub.web import changes, forms, guards
+from tokenhub.web.admin import allowances, budgets
 from tokenhub.web.answers import answer, listing, read, rfc3339
 
 routes = Blueprint("keys", __name__)
 
 WARNING = "Store this key now: it cannot be shown again."
+TAGS_MAX = 50
+ROTATION_DAYS_MAX = 3650
 
 
 @routes.post("/apikeys")
@@ -29,26 +33,12 @@ def create() -> Response:
     hub = guards.services()
     values = forms.read_fields(hub, FIELDS, required=("name",))
     now = unix_ms()
-    expires_at = parse_expiry(values.get("expires_in"), values.get("expires_at"), now)
+    given = _given(values, now)
     issued = issue(hub.run_blocking)
-    row = KeyRow(
-        ApiKey(
-            id=issued.id,
-            name=values["name"],
-            prefix=issued.prefix,
-            sha256=issued.sha256,
-            bcrypt_hash=issued.bcrypt_hash,
-            scopes=frozenset(values.get("scopes", DEFAULT_SCOPES)),
-            expires_at=expires_at,
-        ),
-        created_at=now,
-    )
+    key = ApiKey(issued.id, values["name"], issued.prefix, issued.sha256, issued.bcrypt_hash)
+    row = _altered(KeyRow(key, created_at=now), given)
     stored = changes.save(
-        hub,
-        _subject(issued.id),
-        "apikey.create",
-        alter=lambda _: row,
-        write=lambda connection, row: store.insert_key(connection, row.key, row.created_at),
+        hub, _subject(issued.id), "apikey.create", alter=lambda _: row, write=_write
     )
     told = {key: value for key, value in record(stored).items() if key in TOLD}
     return answer({**_secret(issued), "prefix": issued.prefix, **told})
@@ -67,54 +57,45 @@ def patch(key_id: str) -> Response:
     """Change the fields that are given; in force from the next request on."""
     hub = guards.services()
     key_id = forms.path_id(key_id)
-    values = forms.read_fields(hub, PATCHABLE)
-    given: dict[str, Any] = {name: values[name] for name in ("name", "enabled") if name in values}
-    if "scopes" in values:
-        given["scopes"] = frozenset(values["scopes"])
-    if "expires_at" in values:
-        given["expires_at"] = parse_expiry(None, values["expires_at"], unix_ms())
-
-    def alter(before: KeyRow | None) -> KeyRow:
-        old = _required(before)
-        return replace(old, key=replace(old.key, **given))
-
+    given = _given(forms.read_fields(hub, FIELDS), unix_ms())
     stored = changes.save(
         hub,
         _subject(key_id),
         "apikey.update",
-        alter=alter,
-        write=lambda connection, _: store.update_key(connection, key_id, **given),
+        alter=lambda before: _altered(_required(before), given),
+        write=_write,
     )
     return answer({"ok": True, "apikey": record(stored)})
 
 
 @routes.post("/apikeys/<path:key_id>/rotate")
 def rotate(key_id: str) -> Response:
-    """Give a key a new secret; the old one is worth nothing from the next request on."""
+    """Give a key a new secret; the old one is worth nothing from the next request on, or when the
+    grace is over."""
     hub = guards.services()
     key_id = forms.path_id(key_id)
+    values = forms.read_fields(hub, ROTATE_FIELDS, may_be_empty=True)
+    grace_ms: int = values.get("grace", 0)
     _required(read(hub, lambda connection: store.find_key_row(connection, key_id)))
-    issued = issue(hub.run_blocking)
-    columns: dict[str, Any] = {
-        "key_prefix": issued.prefix,
-        "sha256": issued.sha256,
-        "bcrypt_hash": issued.bcrypt_hash,
-        "rotated_at": unix_ms(),
-    }
+    issued, now = issue(hub.run_blocking), unix_ms()
 
     def alter(before: KeyRow | None) -> KeyRow:
         old = _required(before)
-        key = replace(old.key, prefix=issued.prefix)
-        return replace(old, key=key, rotated_at=columns["rotated_at"])
+        is_kept = grace_ms > 0
+        key = replace(
+            old.key,
+            prefix=issued.prefix,
+            sha256=issued.sha256,
+            bcrypt_hash=issued.bcrypt_hash,
+            previous_sha256=old.key.sha256 if is_kept else b"",
+            previous_bcrypt_hash=old.key.bcrypt_hash if is_kept else "",
+            previous_until=now + grace_ms if is_kept else None,
+        )
+        return replace(old, key=key, rotated_at=now)
 
-    changes.save(
-        hub,
-        _subject(key_id),
-        "apikey.rotate",
-        alter=alter,
-        write=lambda connection, _: store.update_key(connection, key_id, **columns),
-    )
-    return answer({**_secret(issued), "id": key_id, "prefix": issued.prefix})
+    stored = changes.save(hub, _subject(key_id), "apikey.rotate", alter=alter, write=_write)
+    told = {"id": key_id, "prefix": issued.prefix}
+    return answer({**_secret(issued), **told, "previous_until": rfc3339(stored.key.previous_until)})
 
 
 @routes.delete("/apikeys/<path:key_id>")
@@ -122,12 +103,12 @@ def delete(key_id: str) -> Response:
     """Revoke a key for good; well even if there is none."""
     hub = guards.services()
     key_id = forms.path_id(key_id)
-    changes.delete(
-        hub,
-        _subject(key_id),
-        "apikey.revoke",
-        remove=lambda connection: store.delete_key(connection, key_id),
-    )
+
+    def remove(connection: Connection) -> None:
+        budgets.drop(connection, ("key", key_id))
+        store.delete_key(connection, key_id)
+
+    changes.delete(hub, _subject(key_id), "apikey.revoke", remove=remove)
     return answer({"ok": True})
 
 
@@ -138,21 +119,56 @@ def record(row: KeyRow) -> dict[str, Any]:
         "id": key.id,
         "key_prefix": key.prefix,
         "name": key.name,
+        "owner": key.owner,
+        "team_id": key.team_id or None,
+        "tags": list(key.tags),
         "scopes": orjson.dumps(sorted(key.scopes)).decode(),
+        "models": list(key.models),
+        "allowed_ips": list(key.networks),
+        "directives": key.directives,
+        "policy": dict(key.policy),
         "created_at": rfc3339(row.created_at),
         "rotated_at": rfc3339(row.rotated_at),
+        "previous_until": rfc3339(key.previous_until),
         "last_used_at": rfc3339(row.last_used_at),
-        "expires_at": rfc3339(key.expires_at),
+        "expires_at": rfc3339(row.expires_at),
         "rotation_days": row.rotation_days,
+        "rotation_due_at": rfc3339(row.rotation_due_at),
         "monthly_budget_usd": usd(row.monthly_budget_nanousd),
         "budget_reset_at": rfc3339(row.budget_reset_at),
-        "rate_limit_rps": row.rate_limit_rps,
+        **allowances.shown_limits(key.limits),
         "enabled": key.enabled,
     }
 
 
 TOLD = ("id", "name", "scopes", "expires_at")
 """What of the record the one who made the key is told."""
+
+
+def _given(values: dict[str, Any], now: int) -> dict[str, Any]:
+    """The fields as they are kept; both ways to give an expiry become one."""
+    expiry = {name: values.pop(name) for name in ("expires_in", "expires_at") if name in values}
+    if expiry:
+        values["expires_at"] = parse_expiry(expiry.get("expires_in"), expiry.get("expires_at"), now)
+    return values
+
+
+def _altered(row: KeyRow, given: dict[str, Any]) -> KeyRow:
+    """The key with what is given changed."""
+    of_key = {word: given[name] for name, word in OF_KEY.items() if name in given}
+    of_row = {name: given[name] for name in OF_ROW if name in given}
+    if "monthly_budget_usd" in given:
+        of_row["monthly_budget_nanousd"] = given["monthly_budget_usd"]
+    limits = allowances.limits_from(given, row.key.limits)
+    return replace(row, key=replace(row.key, **of_key, limits=limits), **of_row)
+
+
+def _write(connection: Connection, row: KeyRow) -> None:
+    team_id = row.key.team_id
+    if team_id and store.find_team(connection, team_id) is None:
+        raise InvalidRequest("team_id: there is no such team", param="team_id")
+    store.save_key(connection, row)
+    budgets.write_monthly(connection, row.key.id, row.monthly_budget_nanousd)
 
 
 def _secret(issued: IssuedKey) -> dict[str, Any]:
@@ -174,32 +190,53 @@ def _subject(key_id: str) -> changes.Subject[KeyRow]:
     )
 
 
-def _read_scopes(name: str, value: Any) -> tuple[str, ...]:
-    return parse_scopes(value)
+def _read_scopes(name: str, value: Any) -> frozenset[str]:
+    return frozenset(parse_scopes(value))
 
 
-def _refuse_limit(name: str, value: Any) -> None:
-    """A limit that nobody enforces would be a lie; 0 and null ask for none."""
-    if value not in (None, 0) or value is False:
-        raise InvalidRequest(
-            f"{name} is not available yet: it would not be enforced",
-            code="not_available_yet",
-            param=name,
-        )
+def _read_team(name: str, value: Any) -> str:
+    found: str = "" if value is None else forms.text()(name, value)
+    return found
 
 
-LIMITS = ("rotation_days", "monthly_budget_usd", "rate_limit_rps")
-PATCHABLE: dict[str, forms.Reader] = {
-    "name": forms.label,
-    "scopes": _read_scopes,
-    "enabled": forms.flag,
-    "expires_at": forms.anything,  # parse_expiry checks it
-    **dict.fromkeys(LIMITS, _refuse_limit),
+def _read_grace(name: str, value: Any) -> int:
+    return parse_grace(value)
+
+
+def _read_monthly(name: str, value: Any) -> int:
+    found: int = 0 if value is None else budgets.limit(name, value)
+    return found
+
+
+OF_KEY = {
+    "name": "name",
+    "owner": "owner",
+    "team_id": "team_id",
+    "tags": "tags",
+    "scopes": "scopes",
+    "models": "models",
+    "allowed_ips": "networks",
+    "directives": "directives",
+    "policy": "policy",
+    "enabled": "enabled",
 }
+"""The fields of `ApiKey` by their names in the API; its limits are besides."""
+OF_ROW = ("expires_at", "rotation_days")
+
 FIELDS: dict[str, forms.Reader] = {
     "name": forms.label,
+    "owner": forms.text(),
+    "team_id": _read_team,
+    "tags": forms.word_list(TAGS_MAX),
     "scopes": _read_scopes,
-    "expires_in": forms.anything,
+    "enabled": forms.flag,
+    "expires_in": forms.anything,  # parse_expiry checks it
     "expires_at": forms.anything,
-    **dict.fromkeys(LIMITS, _refuse_limit),
+    "rotation_days": allowances.limit(ROTATION_DAYS_MAX),
+    "allowed_ips": allowances.read_networks,
+    "directives": forms.flag,
+    "policy": allowances.read_policy,
+    "monthly_budget_usd": _read_monthly,
+    **allowances.FIELDS,
 }
+ROTATE_FIELDS: dict[str, forms.Reader] = {"grace": _read_grace}

@@ -15,11 +15,12 @@ from flask import Blueprint, Response
 from sqlalchemy import Connection
 
 from tokenhub import store
+from tokenhub.access import is_allowed
 from tokenhub.board.board import unix_ms
 from tokenhub.catalog import Change, write_down
 from tokenhub.credentials import PROVIDER_TYPE
 from tokenhub.domain import Provider
-from tokenhub.errors import InvalidRequest, NotFound
+from tokenhub.errors import InvalidRequest, NotFound, PermissionDenied
 from tokenhub.ids import PROVIDER_ID_BYTES_MAX
 from tokenhub.outbound import check_url
 from tokenhub.providers.calls import normalise_base_url
@@ -27,7 +28,7 @@ from tokenhub.providers.connection import resolve
 from tokenhub.providers.upstream import endpoint_of
 from tokenhub.services import Services
 from tokenhub.vault import provider_entry
-from tokenhub.web import changes, forms, guards
+from tokenhub.web import access, changes, forms, guards
 from tokenhub.web.answers import answer, listing, read
 
 routes = Blueprint("providers", __name__)
@@ -119,6 +120,7 @@ def _save(
 
     Raises:
         InvalidRequest: the type is unknown, or an address is none that we may call.
+        PermissionDenied: a key that was stored before would go elsewhere.
         VaultLocked: a key was given and cannot be sealed; nothing was stored.
     """
     entry = provider_entry(provider_id)
@@ -127,13 +129,16 @@ def _save(
     values.pop("cred_store", None)
     _check_type(hub, values)
     _check_addresses(hub, values)
+    _check_store(hub, wanted, "api_key" if api_key else "cred_store")
     sealed = hub.vault.seal(entry, api_key) if api_key else None
     demos = _demo_changes(hub, but=provider_id)
 
     def alter(before: Provider | None) -> Provider:
         after = replace(base(before), **values)
         check_endpoints(after)
-        return replace(after, cred_store=wanted) if wanted else after
+        after = replace(after, cred_store=wanted) if wanted else after
+        _check_recipient(before, after, api_key)
+        return after
 
     def write(connection: Connection, after: Provider) -> None:
         if not after.demo:
@@ -164,10 +169,40 @@ def _subject(provider_id: str) -> changes.Subject[Provider]:
     )
 
 
+def _check_recipient(before: Provider | None, after: Provider, api_key: str) -> None:
+    """Let only owners send a key elsewhere that is stored already: whoever may, can have it.
+
+    Args:
+        api_key: the one that takes its place, if any.
+
+    Raises:
+        PermissionDenied: see above.
+    """
+    if api_key or after.cred_store == "none":
+        return
+    is_as_before = before is not None and after.sends_key_as(before)
+    if not is_as_before and not is_allowed(access.current_admin().token.role, "owner"):
+        raise PermissionDenied(
+            "to send a stored key to another address, or in another way, asks for the role "
+            "'owner', or for the api_key anew",
+            code="insufficient_role",
+            param="base_url",
+        )
+
+
 def _check_type(hub: Services, values: dict[str, Any]) -> None:
     if "type" in values and values["type"] not in hub.gateway.adapters:
         known = ", ".join(sorted(hub.gateway.adapters))
         raise InvalidRequest(f"type must be one of: {known}", param="type")
+
+
+def _check_store(hub: Services, wanted: str, field: str) -> None:
+    if wanted == "vault" and not hub.settings.vault_enabled:
+        raise InvalidRequest(
+            "the vault is switched off: keep the key in the credentials file",
+            code="vault_disabled",
+            param=field,
+        )
 
 
 def _check_addresses(hub: Services, values: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Blueprint, Response
 
 from tokenhub import store
+from tokenhub.access import needs
 from tokenhub.board.board import unix_ms
 from tokenhub.catalog import Snapshot
 from tokenhub.domain import (
@@ -59,6 +60,7 @@ def put_config() -> Response:
 
 
 @routes.post("/routing/simulate")
+@needs("viewer")
 def simulate() -> Response:
     """Which model a request would go to, and why not the others. Nothing is sent or counted.
 

@@ -1,1 +1,0 @@
-"""Copy the database while it is in use, check a copy, and put it back."""

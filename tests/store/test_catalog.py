@@ -217,7 +217,7 @@ def test_many_changes_at_once_are_caught_up_with(two, count):
         store.save_provider(connection, Provider("acme", "openai", "http://127.0.0.1:1"), 1)
 
     two.apply("provider", "acme", work)
-    assert set(two.other.current().providers) == {"acme"}
+    assert set(two.other.current(patience_secs=10.0).providers) == {"acme"}
     assert two.other.current().version == count
     two.check()
 

@@ -53,7 +53,7 @@ def add_models(gateway: Gateway) -> None:
 
 @contextmanager
 def two_hosts(directory: Path, server: PostgresServer, **extra: str) -> Iterator[list[Gateway]]:
-    """Two gateways of two workers each on one Postgres."""
+    """Two gateways of two workers each on one Postgres; what one is told, the other soon hears."""
     first, second = directory / "first", directory / "second"
     for each in (first, second):
         each.mkdir()
@@ -67,6 +67,7 @@ def two_hosts(directory: Path, server: PostgresServer, **extra: str) -> Iterator
         two = Gateway(second, one.dsn, simulator_port=one.simulator_port, extra=extra)
         try:
             two.start()
+            one.peers.append(two)
             yield [one, two]
         finally:
             two.stop()
@@ -86,6 +87,7 @@ def set_budget(gateway: Gateway, payer: Payer, cents: float, **fields: Any) -> N
     kind, id_ = payer.subject
     period = fields.pop("period", "total")
     gateway.admin("PUT", f"budgets/{kind}/{id_}/{period}", {"limit_usd": cents * CENT, **fields})
+    gateway.wait_for_peers()
 
 
 def ask(gateway: Gateway, payer: Payer, model: str = MODEL, **fields: Any) -> Reply:

@@ -111,7 +111,11 @@ class Process:
 
 @dataclass
 class Gateway:
-    """One running gateway with one simulated provider and three models, and a key to use them."""
+    """One running gateway with one simulated provider and three models, and a key to use them.
+
+    Attributes:
+        peers: other hosts on the same database.
+    """
 
     directory: Path
     dsn: str
@@ -123,6 +127,7 @@ class Gateway:
     key_id: str = ""
     process: Process | None = None
     simulator: Process | None = None
+    peers: list[Gateway] = field(default_factory=list)
 
     @property
     def env(self) -> dict[str, str]:
@@ -210,6 +215,12 @@ class Gateway:
             return connection.ask("GET", "/stats").json
         finally:
             connection.close()
+
+    def wait_for_peers(self) -> None:
+        """Until the other hosts have heard of what this one was told last."""
+        told = self.admin("GET", "info")["catalog_version"]
+        for peer in self.peers:
+            wait_until(lambda: peer.admin("GET", "info")["catalog_version"] >= told)  # noqa: B023
 
     def worker_pids(self) -> list[int]:
         return list(self.admin("GET", "info")["workers"])

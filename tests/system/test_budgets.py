@@ -25,9 +25,18 @@ REFUSALS = {"insufficient_quota", "budget_in_flight"}
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory, postgres_server) -> Iterator[list[Gateway]]:
+def both(tmp_path_factory, postgres_server) -> Iterator[list[Gateway]]:
     with kit.two_hosts(tmp_path_factory.mktemp("hosts"), postgres_server) as found:
         yield found
+
+
+@pytest.fixture
+def hosts(both: list[Gateway]) -> list[Gateway]:
+    """Two hosts that run, whatever the test before has left."""
+    for host in both:
+        if host.process is None or host.process.popen.poll() is not None:
+            host.start()
+    return both
 
 
 def check_all(hosts: list[Gateway], payer: Payer, cents: float) -> None:

@@ -33,11 +33,15 @@ backup: $(RUNTIME) ## Copy the database into a file, while the gateway runs
 	@exec $(PY) -m tokenhub backup
 
 test: $(DEV) ## All tests of at most a few minutes: plain, under gevent, with real processes
-	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target \
-		test-system test-plain test-patched
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target \
+		test-system test-units
 
-# Side by side, for much of their time goes by in waiting.
-.PHONY: test-system test-plain test-patched
+# Side by side, for much of the time of real processes goes by in waiting; three at once would wait
+# for each other.
+.PHONY: test-system test-units test-plain test-patched
+test-units: $(DEV)
+	@$(MAKE) --no-print-directory --jobs=1 --keep-going test-plain test-patched
+
 test-system: $(DEV)
 	$(PY) -m pytest -p no:cacheprovider -m "$(PYTEST_MARKS) and system"
 

@@ -2,8 +2,9 @@
 
 from tokenhub.catalog.catalog import (
     CHANGES_MAX,
+    FAILURE_SECS,
     LOAD_SECS,
-    REFRESH_SECS,
+    PATIENCE_SECS,
     Catalog,
     Change,
     write_down,
@@ -14,8 +15,9 @@ from tokenhub.catalog.vault_rows import StoredVault
 
 __all__ = [
     "CHANGES_MAX",
+    "FAILURE_SECS",
     "LOAD_SECS",
-    "REFRESH_SECS",
+    "PATIENCE_SECS",
     "Catalog",
     "Change",
     "Follower",

@@ -25,8 +25,13 @@ from tokenhub.db import Database, DatabaseAway
 from tokenhub.domain import RoutingDefaults
 from tokenhub.errors import Unavailable
 
-REFRESH_SECS = 0.25
-"""How long a request waits for the Snapshot to catch up before keys fail closed."""
+PATIENCE_SECS = 2.0
+"""How long a request waits for the Snapshot to catch up before keys fail closed: on a busy machine
+a refresh may take a second, and whoever asks prefers waiting to asking again. A database that is
+known to be away keeps nobody waiting."""
+
+FAILURE_SECS = 0.25
+"""How long nobody tries again after a refresh has failed."""
 
 LOAD_SECS = 10.0
 """How long loading may take, whether or not anybody still waits for it."""
@@ -89,7 +94,7 @@ class Catalog:
         self._failed_at = float("-inf")
         self._snapshot = self._load_all()
 
-    def current(self, patience_secs: float = REFRESH_SECS) -> Snapshot:
+    def current(self, patience_secs: float = PATIENCE_SECS) -> Snapshot:
         """The Snapshot, caught up with every change that this host has heard of.
 
         Args:
@@ -173,7 +178,7 @@ class Catalog:
         deadline = time.monotonic() + patience_secs
         while self._is_behind(wanted):
             now = time.monotonic()
-            if now >= deadline or now - self._failed_at < REFRESH_SECS:
+            if now >= deadline or now - self._failed_at < FAILURE_SECS:
                 raise Unavailable(
                     "the gateway's catalog is being refreshed",
                     code="catalog_stale",

@@ -39,9 +39,6 @@ from tokenhub.web.guards import Environ
 
 log = logging.getLogger("tokenhub.web.access")
 
-PATIENCE_SECS = 2.0
-"""How long an administrator's call waits for the catalog: people prefer that to asking again."""
-
 COOKIE = "tokenhub_session"
 
 REFUSALS_NOTED = 5
@@ -122,7 +119,7 @@ def find_admin(hub: Services, token: bytes) -> AdminToken | None:
     Raises:
         Unavailable: see `require_admin`.
     """
-    admins = hub.catalog.current(PATIENCE_SECS).admins
+    admins = hub.catalog.current().admins
     return admins.find_token(digest_of(token), hub.root, unix_ms())
 
 
@@ -191,7 +188,7 @@ def _identify(hub: Services) -> Admin:
     secret = request.cookies.get(COOKIE, "")
     if not secret:
         raise Unauthenticated("the admin token is required", code="missing_admin_token")
-    admin = hub.catalog.current(PATIENCE_SECS).admins.find_session(secret, hub.root, unix_ms())
+    admin = hub.catalog.current().admins.find_session(secret, hub.root, unix_ms())
     if admin is None:
         raise Unauthenticated("the session is over: sign in again", code="invalid_session")
     if request.method not in SAFE_METHODS:

@@ -38,18 +38,24 @@ test: $(DEV) ## All tests of at most a few minutes: plain, under gevent, with re
 
 # Side by side, for much of the time of real processes goes by in waiting; three at once would wait
 # for each other.
-.PHONY: test-system test-units test-plain test-patched
+.PHONY: test-system test-sdks test-units test-plain test-patched
 test-units: $(DEV)
-	@$(MAKE) --no-print-directory --jobs=1 --keep-going test-plain test-patched
+	@$(MAKE) --no-print-directory --jobs=1 --keep-going test-plain test-patched test-sdks
 
 test-system: $(DEV)
-	$(PY) -m pytest -p no:cacheprovider -m "$(PYTEST_MARKS) and system"
+	$(PY) -m pytest -p no:cacheprovider -m "$(PYTEST_MARKS) and system" --ignore=tests/system/sdks
 
+test-sdks: $(DEV)
+	$(PY) -m pytest -p no:cacheprovider tests/system/sdks
+
+# What the commands use, for they are not patched; the app always is.
 test-plain: $(DEV)
-	$(PY) -m pytest -p no:cacheprovider -m "$(PYTEST_MARKS) and not system"
+	$(PY) -m pytest -p no:cacheprovider -m "$(PYTEST_MARKS) and not system" --ignore=tests/web
 
+# Without what waits for nothing: the patches cannot change it.
 test-patched: $(DEV)
-	$(PY) -m tests.run_under_gevent -p no:cacheprovider -m "$(PYTEST_MARKS) and not system"
+	$(PY) -m tests.run_under_gevent -p no:cacheprovider -m "$(PYTEST_MARKS) and not system" \
+		--ignore=tests/rules --ignore=tests/transcripts
 
 test-gevent: $(DEV) ## The tests under gevent only, with those that start processes
 	$(PY) -m tests.run_under_gevent -m "$(PYTEST_MARKS)"

@@ -61,10 +61,11 @@ _HOSTED: tuple[Row, ...] = (
     (r"o1|o3|o4-mini", _ALL, 200_000, 100_000),
     (r"o3-mini", _TEXT, 200_000, 100_000),
     (r"text-embedding-(3-small|3-large|ada-002)", _VECTORS, 8_192, 0),
+    (r"gpt-3\.5-turbo-instruct(-0914)?", "completions", 4_096, 4_096),
+    (r"(babbage|davinci)-002", "completions", 16_384, 16_384),
     (r"gpt-.*-(audio|realtime|transcribe|tts|codex|pro|instruct|image)(-.*)?", "", 0, 0),
     (r"o[134].*-(pro|deep-research)|gpt-(audio|realtime|image)(-.*)?|chatgpt-image", "", 0, 0),
-    (r"(dall-e|whisper|tts|sora|codex|computer-use)-.*|.*-moderation|(babbage|davinci)-002",
-     "", 0, 0),
+    (r"(dall-e|whisper|tts|sora|codex|computer-use)-.*|.*-moderation", "", 0, 0),
     # Anthropic; `json` where it has structured outputs
     (r"claude-(opus-5|sonnet-5|fable-5([.-]1)?|opus-4[.-][678])", _ALL, 1_000_000, 128_000),
     (r"claude-sonnet-4[.-]6", _ALL, 1_000_000, 64_000),

@@ -168,7 +168,24 @@ class NoEligibleModel(RoutingError):
 
 
 class AllAttemptsFailed(RoutingError):
-    """Every candidate was tried. 429 when all were rate limited, 504 on the deadline, else 502."""
+    """Every candidate was tried. 429 when all were rate limited, 503 when all were overloaded, 504
+    on the deadline, else 502."""
+
+
+class DeadlineExceeded(RoutingError):
+    """The time that the caller gave is over; that is nobody's fault but the caller's."""
+
+    status = 504
+    type = "timeout_error"
+    code = "deadline_exceeded"
+
+
+class SchemaUnmet(RoutingError):
+    """The model's answers do not keep to the schema that was asked for; `details["errors"]`."""
+
+    status = 422
+    type = "invalid_request_error"
+    code = "schema_unmet"
 
 
 class UpstreamRefused(RoutingError):

@@ -30,6 +30,7 @@ from tokenhub.errors import Unavailable, VaultError
 from tokenhub.escrow import Escrow
 from tokenhub.gateway import Gateway
 from tokenhub.host import Host
+from tokenhub.idempotency import Idempotency
 from tokenhub.ingest import Ingester
 from tokenhub.jobs import Background, Job, Leader
 from tokenhub.journal import Journal
@@ -47,7 +48,19 @@ from tokenhub.services import Services
 from tokenhub.steward import Steward
 from tokenhub.telemetry import configure_logging
 from tokenhub.vault import AutoLock, Vault, provider_entry
-from tokenhub.web import admin, chat, errors, own_key, probes, ui, vault
+from tokenhub.web import (
+    admin,
+    chat,
+    cors,
+    errors,
+    messages,
+    native,
+    own_key,
+    plan,
+    probes,
+    ui,
+    vault,
+)
 from tokenhub.web.admin.credentials import rules
 
 log = logging.getLogger("tokenhub.factory")
@@ -153,8 +166,9 @@ def create_app(
     app.extensions["tokenhub"] = app.services
     app.session_interface = _NoSessions()
     app.url_map.strict_slashes = False
-    for module in (chat, own_key, admin, vault, probes, ui):
+    for module in (chat, native, messages, plan, own_key, admin, vault, probes, ui):
         app.register_blueprint(module.blueprint)
+    cors.register(app, settings.cors_origins)  # before what adds headers: Flask asks it last
     errors.register(app)
     return app
 
@@ -184,25 +198,14 @@ def _services(
         defaults=routing_defaults(settings),
         adapter_types=ADAPTERS,
         with_demo=settings.demo,
+        wildcard=settings.wildcard_models,
         on_vault_change=secrets_vault.drop_cache,
     )
     if settings.vault_enabled and settings.vault_password:
         _open_vault(secrets_vault, settings.vault_password)
     recorder = Recorder(journal=journal, board=board)
-    upstream = Upstream(
-        settings.max_response_mb << 20, allow_private=settings.allow_private_providers
-    )
-    gateway = Gateway(
-        board=board,
-        recorder=recorder,
-        escrow=Escrow(database=database, board=board, host_id=shared.host_id),
-        adapters={name: make(upstream) for name, make in ADAPTERS.items()},
-        secret_of=_secret_finder(secrets_vault, file, catalog.latest),
-        whole_timeouts=_whole_timeouts(settings),
-        stream_timeouts=_stream_timeouts(settings),
-        temperature=settings.exploration_temp,
-        unknown_model=settings.unknown_model,
-    )
+    secret_of = _secret_finder(secrets_vault, file, catalog.latest)
+    gateway = _gateway(settings, shared, database, recorder, secret_of=secret_of)
     return Services(
         settings=settings,
         root=_root_token(settings),
@@ -214,8 +217,35 @@ def _services(
         keys=KeyVerifier(seen=board, run_blocking=blocking.apply),
         limiter=Limiter(board, settings),
         recorder=recorder,
+        idempotency=Idempotency(database=database, board=board, host_id=shared.host_id),
         gateway=gateway,
         run_blocking=blocking.apply,
+    )
+
+
+def _gateway(
+    settings: Settings,
+    shared: Host,
+    database: Database,
+    recorder: Recorder,
+    *,
+    secret_of: Callable[[Provider], str | None],
+) -> Gateway:
+    upstream = Upstream(
+        settings.max_response_mb << 20, allow_private=settings.allow_private_providers
+    )
+    return Gateway(
+        board=shared.board,
+        recorder=recorder,
+        escrow=Escrow(database=database, board=shared.board, host_id=shared.host_id),
+        adapters={name: make(upstream) for name, make in ADAPTERS.items()},
+        secret_of=secret_of,
+        whole_timeouts=_whole_timeouts(settings),
+        stream_timeouts=_stream_timeouts(settings),
+        temperature=settings.exploration_temp,
+        unknown_model=settings.unknown_model,
+        hedge_after_secs=settings.hedge_after_ms / 1000,
+        hedged_max=settings.max_hedged_providers,
     )
 
 

@@ -1,17 +1,18 @@
 """Whose requests pass and whose must wait: addresses, keys and teams against what they are allowed.
 
 The board counts and `tokenhub.limits` computes; here it is known whose limits hold, what a refusal
-is answered with, and what its callers read in `x-ratelimit-…`. Memory only, and nothing yields. A
-host enforces its part of each limit: all of it, divided by the hosts that live.
+is answered with, and what its callers read of it in their headers. Memory only, and nothing yields.
+A host enforces its part of each limit: all of it, divided by the hosts that live.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from tokenhub import limits
 from tokenhub.board import Board, Rates
+from tokenhub.board.board import unix_ms
 from tokenhub.board.rates import Claim, Refusal, fingerprint_of
 from tokenhub.config import Settings
 from tokenhub.domain import NO_LIMITS, ApiKey, Limits, Team
@@ -19,6 +20,11 @@ from tokenhub.errors import RateLimited
 
 Surface = Literal["address", "admin"]
 """Which of an address's two limits: that of the client API, or that of the admin API."""
+
+Form = Literal["openai", "anthropic"]
+"""Whose names the headers have."""
+
+_KEY_AND_MODEL: Literal["key and model"] = "key and model"
 
 _SHOWN = {
     "rps": ("rate_limit_rps", "requests per second"),
@@ -37,26 +43,74 @@ class _Reading(NamedTuple):
     reset_ns: int
 
 
-class Ticket:
+class _Owner(NamedTuple):
+    """Whose limits hold: this host's part of them, and all of it.
+
+    Args:
+        model: whom they are for, where they are for one model or alias.
+    """
+
+    claim: Claim
+    whole: Limits
+    model: str = ""
+
+
+class Hold:
+    """What somebody has of some limits, until it is released."""
+
+    __slots__ = ("_claims", "_owners", "_rates", "_slot", "_taken_at_ns", "_tokens")
+
+    def __init__(self, rates: Rates, owners: Sequence[_Owner], slot: int) -> None:
+        self._rates = rates
+        self._owners = owners
+        self._claims = [owner.claim for owner in owners]
+        self._slot = slot
+        self._tokens = 0
+        self._taken_at_ns = 0
+
+    def release(self, tokens: int) -> None:
+        """What it was taken for is over. Once for each that was admitted.
+
+        Args:
+            tokens: what was used, input and output.
+        """
+        self._rates.give_back(self._claims, self._slot)
+        if self._taken_at_ns and tokens != self._tokens:
+            self._rates.correct_tokens(self._claims, self._taken_at_ns, tokens - self._tokens)
+
+
+class Ticket(Hold):
     """A request's hold on the limits of its key and team, from its admission to its settlement.
 
     Args:
-        owners: each claim with the whole limits that it is this host's part of.
-        hosts: how many parts those were divided into.
+        owners: the key and the team, if they have limits.
+        key: what it may ask of single models is in it.
+        hosts: how many parts all limits are divided into.
+        form: how its caller is told what is left.
     """
 
-    __slots__ = ("_claims", "_hosts", "_owners", "_rates", "_slot", "_taken_at_ns", "_tokens")
+    __slots__ = ("_form", "_hosts", "_key", "_told")
 
     def __init__(
-        self, rates: Rates, owners: Sequence[tuple[Claim, Limits]], *, slot: int, hosts: int
+        self,
+        rates: Rates,
+        owners: Sequence[_Owner],
+        *,
+        key: ApiKey,
+        slot: int,
+        hosts: int,
+        form: Form,
     ) -> None:
-        self._rates = rates
-        self._owners = owners
-        self._claims = [claim for claim, _ in owners]
-        self._slot = slot
+        super().__init__(rates, owners, slot)
+        self._key = key
         self._hosts = hosts
-        self._tokens = 0
-        self._taken_at_ns = 0
+        self._form: Form = form
+        self._told: Sequence[_Owner] = ()
+
+    @property
+    def is_by_model(self) -> bool:
+        """Whether the key may ask some models only so much."""
+        return bool(self._key.model_limits)
 
     def admit(self) -> None:
         """Take one request.
@@ -64,12 +118,15 @@ class Ticket:
         Raises:
             RateLimited: nothing was taken.
         """
+        if not self._owners:
+            return
         refusal = self._rates.take(self._claims, self._slot)
         if refusal is not None:
-            raise self._refused(refusal)
+            raise self._refused(refusal, ())
 
     def take_tokens(self, tokens: int) -> None:
-        """Take what the request is estimated to use, where tokens are limited.
+        """Take what the request, or a further call of it, is estimated to use, where tokens are
+        limited.
 
         Raises:
             RateLimited: no tokens were taken; the request is still to be released.
@@ -78,53 +135,85 @@ class Ticket:
             return
         found = self._rates.take_tokens(self._claims, tokens)
         if isinstance(found, Refusal):
-            raise self._refused(found)
-        self._tokens, self._taken_at_ns = tokens, found
+            raise self._refused(found, ())
+        self._tokens, self._taken_at_ns = self._tokens + tokens, found
 
-    def release(self, tokens: int) -> None:
-        """The request is over. Once for each that was admitted.
+    def take_model(self, names: Iterable[str], tokens: int) -> Hold | None:
+        """Take one attempt of what the key may ask of a model: a request, and its tokens.
 
         Args:
-            tokens: what it has used, input and output.
+            names: the model's id, and the alias that was asked for; all their limits hold.
+            tokens: what it is estimated to use.
+
+        Returns: what must be released when the attempt is over; None = it is not limited.
+
+        Raises:
+            RateLimited: nothing was taken.
         """
-        self._rates.give_back(self._claims, self._slot)
-        if self._taken_at_ns and tokens != self._tokens:
-            self._rates.correct_tokens(self._claims, self._taken_at_ns, tokens - self._tokens)
+        owners = list(self._owners_of(names))
+        if not owners:
+            return None
+        hold = Hold(self._rates, owners, self._slot)
+        found = self._rates.take_all(hold._claims, self._slot, tokens)
+        if isinstance(found, Refusal):
+            raise self._refused(found, owners)
+        hold._tokens, hold._taken_at_ns = tokens, found
+        return hold
+
+    def tell_of(self, hold: Hold) -> None:
+        """It is this attempt's model that answers: the headers are about its limits too."""
+        self._told = hold._owners
 
     def headers(self) -> list[tuple[str, str]]:
-        """OpenAI's `x-ratelimit-…`, of whichever limit has the least left."""
-        standings = [(each, self._rates.standing(claim)) for claim, each in self._owners]
+        """What is left of whichever limit has the least left, in `x-ratelimit-…` as OpenAI has
+        them or `anthropic-ratelimit-…`."""
+        return self._headers([*self._owners, *self._told])
+
+    def _owners_of(self, names: Iterable[str]) -> Iterator[_Owner]:
+        key, scope = self._key, _KEY_AND_MODEL
+        for name in dict.fromkeys(names):
+            whole = key.model_limits.get(name)
+            if whole is not None:
+                share = limits.share_of(whole, self._hosts)
+                yield _Owner(Claim(fingerprint_of(scope, key.id, name), scope, share), whole, name)
+
+    def _headers(self, owners: Iterable[_Owner]) -> list[tuple[str, str]]:
         requests: list[_Reading] = []
         tokens: list[_Reading] = []
-        for owner, now in standings:
-            if owner.rps > 0:
-                burst = max(1, int(owner.rps * limits.BURST_PER_RPS))
+        for claim, whole, _ in owners:
+            now = self._rates.standing(claim)
+            if whole.rps > 0:
+                burst = max(1, int(whole.rps * limits.BURST_PER_RPS))
                 requests.append(self._reading(now.bucket_left, burst, now.bucket_reset_ns))
-            if owner.rpm:
-                requests.append(self._reading(now.requests, owner.rpm, now.requests_reset_ns))
-            if owner.tpm:
-                tokens.append(self._reading(now.tokens, owner.tpm, now.tokens_reset_ns))
-        return [*_lines("requests", requests), *_lines("tokens", tokens)]
+            if whole.rpm:
+                requests.append(self._reading(now.requests, whole.rpm, now.requests_reset_ns))
+            if whole.tpm:
+                tokens.append(self._reading(now.tokens, whole.tpm, now.tokens_reset_ns))
+        lines = _FORMS[self._form]
+        return [*lines("requests", requests), *lines("tokens", tokens)]
 
     def _reading(self, left: int, limit: int, reset_ns: int) -> _Reading:
         return _Reading(min(left * self._hosts, limit), limit, reset_ns)
 
-    def _refused(self, refusal: Refusal) -> RateLimited:
+    def _refused(self, refusal: Refusal, of_model: Sequence[_Owner]) -> RateLimited:
         claim, name, wait_ns = refusal
-        allowed = next(getattr(whole, name) for each, whole in self._owners if each is claim)
+        owners = [*self._owners, *of_model]
+        owner = next(each for each in owners if each.claim is claim)
+        allowed = getattr(owner.whole, name)
         field, words = _SHOWN[name]
-        headers = dict(self.headers())
+        whose = "team" if claim.scope == "team" else "key"
+        message = f"more than the {whose}'s {allowed:.15g} {words}"
+        details = {"scope": claim.scope, "limit": field, "allowed": allowed}
+        if owner.model:
+            message += f" for {owner.model}"
+            details["model"] = owner.model
+        headers = dict(self._headers(owners))
         if wait_ns is None:
-            message = f"the request alone is more than the {claim.scope}'s {allowed:.15g} {words}"
+            message = f"the request alone is {message}"
             headers["x-should-retry"] = "false"
         else:
-            message = f"more than the {claim.scope}'s {allowed:.15g} {words}"
             headers["Retry-After"] = str(limits.seconds_up(wait_ns))
-        return RateLimited(
-            message,
-            headers=headers,
-            details={"scope": claim.scope, "limit": field, "allowed": allowed},
-        )
+        return RateLimited(message, headers=headers, details=details)
 
 
 class Limiter:
@@ -168,22 +257,27 @@ class Limiter:
                 details={"scope": surface, "limit": _SHOWN["rps"][0], "allowed": rps},
             )
 
-    def admit(self, key: ApiKey, team: Team | None) -> Ticket | None:
+    def admit(self, key: ApiKey, team: Team | None, form: Form = "openai") -> Ticket | None:
         """Take one request of a key and of its team.
 
-        Returns: what must be released when the request is over; None = neither has limits.
+        Args:
+            form: how its caller is told what is left.
+
+        Returns: what must be released when the request is over; None = neither has limits, nor has
+            the key any for single models.
 
         Raises:
             RateLimited: one of them must wait; nothing was taken.
         """
         hosts = self._board.live_hosts
         owners = [
-            (Claim(fingerprint_of(scope, id_), scope, limits.share_of(whole, hosts)), whole)
+            _Owner(Claim(fingerprint_of(scope, id_), scope, limits.share_of(whole, hosts)), whole)
             for scope, id_, whole in _limited(key, team)
         ]
-        if not owners:
+        if not owners and not key.model_limits:
             return None
-        ticket = Ticket(self._board.rates, owners, slot=self._board.slot, hosts=hosts)
+        board = self._board
+        ticket = Ticket(board.rates, owners, key=key, slot=board.slot, hosts=hosts, form=form)
         ticket.admit()
         return ticket
 
@@ -204,7 +298,7 @@ def _limited(
         yield "team", team.id, team.limits
 
 
-def _lines(what: str, readings: Sequence[_Reading]) -> list[tuple[str, str]]:
+def _openai_lines(what: str, readings: Sequence[_Reading]) -> list[tuple[str, str]]:
     if not readings:
         return []
     least = min(readings)
@@ -213,3 +307,17 @@ def _lines(what: str, readings: Sequence[_Reading]) -> list[tuple[str, str]]:
         (f"x-ratelimit-remaining-{what}", str(least.left)),
         (f"x-ratelimit-reset-{what}", limits.duration(least.reset_ns)),
     ]
+
+
+def _anthropic_lines(what: str, readings: Sequence[_Reading]) -> list[tuple[str, str]]:
+    if not readings:
+        return []
+    least = min(readings)
+    return [
+        (f"anthropic-ratelimit-{what}-limit", str(least.limit)),
+        (f"anthropic-ratelimit-{what}-remaining", str(least.left)),
+        (f"anthropic-ratelimit-{what}-reset", limits.moment(unix_ms(), least.reset_ns)),
+    ]
+
+
+_FORMS = {"openai": _openai_lines, "anthropic": _anthropic_lines}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from tokenhub.domain import Limits
@@ -178,6 +179,17 @@ def duration(wait_ns: int) -> str:
     minutes, ms = divmod(ms, 60_000)
     secs = f"{ms / 1000:g}s"
     return f"{minutes}m{secs}" if minutes else secs
+
+
+def moment(now_ms: int, wait_ns: int) -> str:
+    """When a wait is over, as Anthropic's `anthropic-ratelimit-…-reset` headers tell it: RFC 3339,
+    in whole seconds, rounded up.
+
+    Args:
+        now_ms: the time of day, in unix milliseconds.
+    """
+    secs = -(-(now_ms * 10**6 + wait_ns) // NS_PER_SEC)
+    return datetime.fromtimestamp(secs, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def network_of(address: str) -> str:

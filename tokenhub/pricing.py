@@ -117,13 +117,15 @@ def upper_bound_cost(price: Price, request: ChatRequest) -> int | None:
     # The estimate was rounded down: up to three more bytes were counted.
     bytes_max = request.input_tokens * BYTES_PER_TOKEN + BYTES_PER_TOKEN - 1
     input_tokens = -(-bytes_max // BYTES_PER_TOKEN_MIN)
-    output_tokens = (request.output_tokens_max or OUTPUT_TOKENS_UNLIMITED) * request.choices
-    if price.input_per_mtok is None or price.output_per_mtok is None:
+    longest = request.output_tokens_max
+    output_tokens = (OUTPUT_TOKENS_UNLIMITED if longest is None else longest) * request.choices
+    output_price = price.output_per_mtok if output_tokens else 0  # embeddings have none
+    if price.input_per_mtok is None or output_price is None:
         return None
     dearest = max(
         price.input_per_mtok, price.cache_read_per_mtok or 0, price.cache_write_per_mtok or 0
     )
-    return -(-(input_tokens * dearest + output_tokens * price.output_per_mtok) // _MTOK)
+    return -(-(input_tokens * dearest + output_tokens * output_price) // _MTOK)
 
 
 def usd(nanos: int | None) -> float | None:

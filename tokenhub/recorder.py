@@ -49,6 +49,19 @@ class Recorder:
         self._journal.admit()
         self._board.enter()
 
+    def make_room(self) -> None:
+        """Make sure that another call's attempts will fit into the request's record as well; pair
+        with `free_room`.
+
+        Raises:
+            Unavailable: `journal_full`.
+        """
+        self._journal.admit()
+
+    def free_room(self) -> None:
+        """What `make_room` has set aside is not needed any more."""
+        self._journal.release()
+
     def abandon(self) -> None:
         """The request ended before its key was accepted: it gets no row."""
         self._journal.release()

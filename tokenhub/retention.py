@@ -78,6 +78,7 @@ def rules_of(log_days: int) -> tuple[Rule, ...]:
         Rule("job_runs", retention.prune_job_runs, FAILED_RUNS_DAYS),
         Rule("job_runs_done", retention.prune_good_runs, RUNS_DAYS),
         Rule("admin_sessions", retention.prune_sessions, 0),
+        Rule("idempotency_keys", retention.prune_answers, 0),
         Rule("budget_ledgers", retention.prune_ledgers, HOURS_DAYS),
         Rule("budget_alerts", retention.prune_alerts, HOURS_DAYS),
         Rule("budget_shares", retention.prune_shares, SHARES_DAYS),

@@ -12,6 +12,7 @@ from tokenhub.catalog import Catalog
 from tokenhub.config import Settings
 from tokenhub.db import Database
 from tokenhub.gateway import Gateway
+from tokenhub.idempotency import Idempotency
 from tokenhub.keys import KeyVerifier
 from tokenhub.limiter import Limiter
 from tokenhub.recorder import Recorder
@@ -38,5 +39,6 @@ class Services:
     keys: KeyVerifier
     limiter: Limiter
     recorder: Recorder
+    idempotency: Idempotency
     gateway: Gateway
     run_blocking: Callable[..., Any]

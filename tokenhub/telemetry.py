@@ -137,7 +137,12 @@ class BoardCollector(Collector):
         )
         for code, count in self._board.purse.refusals().items():
             unpaid.add_metric([code], count)
-        return refused, unpaid
+        repeated = CounterMetricFamily(
+            "tokenhub_idempotent_requests", "Requests with an idempotency key", labels=["fate"]
+        )
+        for fate, count in self._board.replays.counts().items():
+            repeated.add_metric([fate], count)
+        return refused, unpaid, repeated
 
     def _gauges(self) -> Iterable[Metric]:
         models = GaugeMetricFamily(

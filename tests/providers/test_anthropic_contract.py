@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.providers.conftest import Caller, Serve, answer, play, read_request
+from tokenhub.dialects.sse import events
 from tokenhub.errors import ProviderError, Untranslatable
 from tokenhub.providers import ADAPTERS, base
-from tokenhub.providers.anthropic import fault_of
-from tokenhub.providers.base import Target, events
+from tokenhub.providers.anthropic import CHAT
+from tokenhub.providers.base import Target
 from tokenhub.providers.errors import ERROR_CLASSES
 from tokenhub.providers.simulator import Simulator
 from tokenhub.providers.upstream import Upstream
@@ -320,19 +321,19 @@ def error_of(call: Callable[[], object]) -> ProviderError:
 def test_text_about_errors_is_no_error(serve: Serve, upstream: Upstream) -> None:
     delta = {"type": "text_delta", "text": '{"type":"error","error":{}}'}
     data = orjson.dumps({"type": "content_block_delta", "index": 0, "delta": delta})
-    assert fault_of(data) is None
+    assert CHAT.fault_of(data) is None
 
 
 @pytest.mark.parametrize("data", [b'{"choices":[]}', b"[]", b"{", b"[DONE]", b'{"type":7}'])
 def test_what_is_no_event_of_this_dialect_is_malformed(data: bytes) -> None:
-    found = fault_of(data)
+    found = CHAT.fault_of(data)
     assert found is not None
     assert (found.error_class, found.sent) == ("malformed_answer", True)
 
 
 @given(st.binary(max_size=60) | st.builds(told, st.text(max_size=20), st.text(max_size=40)))
 def test_any_event_is_judged(data: bytes) -> None:
-    found = fault_of(data)
+    found = CHAT.fault_of(data)
     assert found is None or found.error_class in ERROR_CLASSES
 
 

@@ -9,9 +9,10 @@ import orjson
 import pytest
 
 from tests.providers.conftest import Caller, Serve, answer, play
+from tokenhub.dialects.sse import events
 from tokenhub.domain import ChatRequest
 from tokenhub.errors import ProviderError
-from tokenhub.providers.base import Target, Timeouts, events
+from tokenhub.providers.base import Target, Timeouts
 from tokenhub.providers.calls import normalise_base_url
 from tokenhub.providers.errors import ERROR_CLASSES
 from tokenhub.providers.simulator import Simulator

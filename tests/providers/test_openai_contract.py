@@ -9,9 +9,10 @@ import orjson
 import pytest
 
 from tests.providers.conftest import Caller, Serve, answer, scripted
+from tokenhub.dialects.sse import events
 from tokenhub.domain import ChatRequest
 from tokenhub.providers import ADAPTERS
-from tokenhub.providers.base import Target, events
+from tokenhub.providers.base import Target
 from tokenhub.providers.simulator import Simulator
 from tokenhub.providers.upstream import Upstream
 

@@ -14,7 +14,7 @@ import pytest
 from gevent import monkey
 
 from tests.providers.conftest import Caller, wait_until
-from tokenhub.providers.base import events
+from tokenhub.dialects.sse import events
 from tokenhub.providers.simulator import Simulator
 from tokenhub.providers.simulator.content import MODELS
 from tokenhub.providers.simulator.faults import parse

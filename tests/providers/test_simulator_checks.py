@@ -314,6 +314,8 @@ def test_openai_refuses_a_message(messages: Any, message: str) -> None:
          "response_format.json_schema.name"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": 5, "max_completion_tokens": 5}, None),
+        ({"max_tokens": 5, "model": "gpt-5-mini"}, "max_tokens"),
+        ({"max_tokens": 5, "model": "o3"}, "max_tokens"),
         ({"temperature": 3}, "temperature"),
         ({"top_p": "1"}, "top_p"),
         ({"n": 0}, "n"),

@@ -21,7 +21,7 @@ KEY = ApiKey(
     scopes=frozenset({"chat"}), previous_sha256=b"\x01" * 32, previous_bcrypt_hash="$2a$",
     previous_until=7, owner="Zoë", team_id="team_1", tags=("a", "b"), models=("gpt-*", "m"),
     networks=("10.0.0.0/8",), directives=True, policy={"mode": "cheap", "max_budget_usd": 0.1},
-    limits=Limits(1, 2, 2**40, 4),
+    limits=Limits(1, 2, 2**40, 4), model_limits={"mödel": Limits(0, 5, 2**40), "m": Limits(3)},
 )  # fmt: skip
 PLAIN = ApiKey("key_2", "plain", "th_def", b"\x02" * 32, "$2b$")
 TEAM = Team("team_1", "Ops", False, ("gpt-*",), Limits(1, 2, 3, 4), created_at=5)

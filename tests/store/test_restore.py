@@ -28,7 +28,7 @@ from tokenhub.db.catalog_tables import audit_logs
 from tokenhub.domain import Provider
 from tokenhub.errors import ConfigError
 
-CHANGED = {"admin_sessions", "generation", "audit_logs"}
+CHANGED = {"admin_sessions", "idempotency_keys", "generation", "audit_logs"}
 """Tables in which a restore leaves a trace of its own."""
 
 

@@ -91,7 +91,7 @@ def test_the_job_keeps_each_thing_as_long_as_it_should(database):
     gone = retention.prune(database, retention.rules_of(90))
     assert gone == {
         "request_logs": 1, "audit_logs": 1, "reward_logs": 1, "tsdb_points": 1, "changes": 1,
-        "job_runs": 1, "hosts": 1, "admin_sessions": 2,
+        "job_runs": 1, "hosts": 1, "admin_sessions": 2, "idempotency_keys": 2,
     }  # fmt: skip
     assert retention.prune(database, retention.rules_of(90)) == {}
     assert count(database, request_logs) == 1
@@ -113,6 +113,8 @@ def add_rows(connection: Connection, at: int) -> None:
         "admin_sessions": {"id": f"s{at}", "token_id": "t", "sha256": b"%032d" % at,
                            "binding": b"", "client_ip": "", "user_agent": "", "created_at": at,
                            "expires_at": at},
+        "idempotency_keys": {"name": f"n{at}", "state": "done", "owner": "", "request_id": "",
+                             "digest": b"", "expires_at": at, "size": 0, "answer": b""},
     }  # fmt: skip
     tables = changes.metadata.tables
     for name, values in rows.items():

@@ -13,7 +13,7 @@ from tokenhub import store
 from tokenhub.db.catalog_tables import price_versions, vault
 from tokenhub.domain import ApiKey, Model, Price, Provider, RoutingDefaults, VaultRow
 
-PROVIDER = Provider("p", "openai", "http://127.0.0.1:9", cred_store="vault")
+PROVIDER = Provider("p", "openai", "http://127.0.0.1:9", cred_store="vault", native_responses=True)
 PRICE = Price(150_000_000, 600_000_000, None, 0)
 MODEL = Model(
     id="vendor/m-1", provider_id="p", upstream_model="m-1", price=PRICE, enabled=False,

@@ -73,7 +73,7 @@ BEFORE = (
     Fault("quota", "quota_exhausted", 502, rests=True, is_provider_wide=True),
     Fault("500", "server_error", 502, attempts_alone=3),
     Fault("503", "server_error", 502, attempts_alone=3),
-    Fault("529", "overloaded", 502, attempts_alone=3),
+    Fault("529", "overloaded", 503, attempts_alone=3),
     Fault("drop", "connection_closed", 502, attempts_alone=3, is_billed=True),
     Fault("redirect", "redirect", 502),
     Fault("content-type", "malformed_answer", 502, is_billed=True),
@@ -94,7 +94,7 @@ FIRST_EVENT = (
     Fault("malformed", "malformed_answer", 502, is_billed=True),
     Fault("error-frame", "server_error", 502, attempts_alone=3, is_billed=True),
     # The stream has opened, and nothing was said yet.
-    Fault("error-after-start", "overloaded", 502, attempts_alone=3, is_billed=True),
+    Fault("error-after-start", "overloaded", 503, attempts_alone=3, is_billed=True),
 )
 AFTER = (
     Fault("cut", "stream_cut", 200),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.system.harness import ADMIN_TOKEN, Gateway, Pinned, kill, running, wait_until
+from tests.system.harness import ADMIN_TOKEN, Gateway, Pinned, chat_body, kill, running, wait_until
 from tests.system.test_clients_and_signals import open_request
 
 pytestmark = pytest.mark.system
@@ -34,6 +35,27 @@ def ask_all_at_once(gateway: Gateway, workers: list[Pinned], times: int) -> list
     return statuses
 
 
+def keep_asking(gateway: Gateway, workers: list[Pinned], secs: float) -> tuple[int, float]:
+    """All workers are asked for so long, as fast as they answer; returns how many requests passed
+    and how long it really took."""
+    statuses: list[int] = []
+    body = chat_body("sim-fast")
+
+    def ask(worker: Pinned) -> None:
+        while time.monotonic() < began + secs:
+            reply = worker.ask("POST", "/v1/chat/completions", body, token=gateway.key)
+            statuses.append(reply.status)
+
+    threads = [threading.Thread(target=ask, args=(worker,)) for worker in workers]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert set(statuses) == {200, 429}
+    return statuses.count(200), time.monotonic() - began
+
+
 def passes(gateway: Gateway, worker: Pinned) -> bool:
     return ask_all_at_once(gateway, [worker], 1) == [200]
 
@@ -52,6 +74,22 @@ def test_two_workers_let_exactly_the_burst_of_an_address_pass_until_told_otherwi
         os.kill(gateway.process.popen.pid, signal.SIGHUP)
         for worker in workers:
             wait_until(partial(passes, gateway, worker), what="the new settings")
+            worker.close()
+
+
+def test_four_workers_keep_what_a_key_may_ask_of_a_model_to_a_percent(tmp_path: Path):
+    dsn, secs = f"sqlite:///{tmp_path / 'hub.sqlite'}", 2.0
+    with running(tmp_path, dsn, workers=4) as gateway:
+        workers = gateway.each_worker()
+        key = f"apikeys/{gateway.key_id}"
+        gateway.admin("PATCH", key, {"model_limits": {"sim-fast": {"rate_limit_rps": 50}}})
+        keep_asking(gateway, workers, 1.0)  # the burst
+        passed, took = keep_asking(gateway, workers, secs)
+        assert 50 * secs * 0.99 <= passed <= (50 * took + 1) * 1.01
+        for limits in ({"model_limits": {"sim-fast": {"rpm": 30}}}, {"rpm": 30}):
+            gateway.admin("PATCH", key, {"model_limits": None, **limits})
+            assert keep_asking(gateway, workers, 0.7)[0] == 30
+        for worker in workers:
             worker.close()
 
 

@@ -30,10 +30,11 @@ from tokenhub.dialects.anthropic.answers import to_chat_completion
 from tokenhub.dialects.anthropic.requests import to_messages
 from tokenhub.dialects.anthropic.streams import ChatStreamMeter, ends_stream, opens_stream
 from tokenhub.dialects.anthropic.usage import usage_of
+from tokenhub.dialects.sse import events
 from tokenhub.domain import Usage
 from tokenhub.errors import ProviderError
 from tokenhub.providers import anthropic, chat_completions
-from tokenhub.providers.base import Meter, Stream, events
+from tokenhub.providers.base import Meter, Stream
 
 CREATED_SECS = 1_760_000_000
 SMALL_BYTES = 1_500
@@ -159,7 +160,7 @@ def played(transcript: Transcript, pieces: list[bytes], *, wants_usage: bool = T
         )
         stream = Stream(
             Pieces(pieces),
-            fault_of=anthropic.fault_of,
+            fault_of=anthropic.CHAT.fault_of,
             opens=opens_stream,
             ends=ends_stream,
             meter=meter,
@@ -168,7 +169,7 @@ def played(transcript: Transcript, pieces: list[bytes], *, wants_usage: bool = T
         meter = openai.StreamMeter(split=events, hide_usage=not wants_usage)
         stream = Stream(
             Pieces(pieces),
-            fault_of=chat_completions.fault_of,
+            fault_of=chat_completions.CHAT.fault_of,
             opens=openai.opens_stream,
             ends=openai.ends_stream,
             meter=meter,

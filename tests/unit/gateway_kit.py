@@ -5,16 +5,20 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import orjson
+from gevent.event import Event
 
 from tokenhub import journal, store
 from tokenhub.board import Board
+from tokenhub.budgets import Budget, Subject
 from tokenhub.catalog import Snapshot
 from tokenhub.db import Database
 from tokenhub.dialects.openai import StreamMeter, ends_stream, opens_stream
+from tokenhub.dialects.sse import events
 from tokenhub.domain import (
     ApiKey,
     Caller,
@@ -30,15 +34,9 @@ from tokenhub.errors import ProviderError
 from tokenhub.escrow import Escrow
 from tokenhub.gateway import Exchange, Gateway, Relay, begin
 from tokenhub.journal import Journal
-from tokenhub.providers.base import (
-    Answer,
-    ModelListing,
-    Stream,
-    Target,
-    Timeouts,
-    events,
-)
-from tokenhub.providers.chat_completions import fault_of
+from tokenhub.limiter import Ticket
+from tokenhub.providers.base import Answer, ModelListing, Stream, Target, Timeouts
+from tokenhub.providers.chat_completions import CHAT
 from tokenhub.recorder import Recorder
 
 PRICE = Price(1_000_000, 2_000_000, version=7)  # one and two nano-dollars a token
@@ -46,6 +44,7 @@ TIMEOUTS = Timeouts(1, 1, 1, 1)
 KEY = "sk-the-providers-key"
 PROMPT = 12
 DONE = b"data: [DONE]\n\n"
+ANYTHING = Policy()
 
 Step = Any
 """An Answer, a list of stream pieces (bytes or exceptions), an exception, or a function."""
@@ -116,7 +115,7 @@ class ScriptedAdapter:
         self.sources.append(source)
         meter = StreamMeter(split=events, hide_usage=not request.wants_usage)
         stream = Stream(
-            source, fault_of=fault_of, opens=opens_stream, ends=ends_stream, meter=meter
+            source, fault_of=CHAT.fault_of, opens=opens_stream, ends=ends_stream, meter=meter
         )
         stream.begin()
         return stream
@@ -127,6 +126,11 @@ class ScriptedAdapter:
     def check(self, target: Target, timeouts: Timeouts) -> int:
         return 200
 
+    def count_tokens(
+        self, target: Target, request: ChatRequest, timeouts: Timeouts, request_id: str
+    ) -> Mapping[str, Any] | None:
+        return None
+
     def list_models(self, target: Target, timeouts: Timeouts) -> list[ModelListing]:
         return []
 
@@ -134,6 +138,32 @@ class ScriptedAdapter:
         self.asked.append(target.model)
         self.asked_at.append(target.base_url)
         return self._scripts[target.model].pop(0)
+
+
+class Hang:
+    """A step that says nothing until it is told to.
+
+    Attributes:
+        calls: how often it was asked.
+        has_ended: the last one that asked got an answer, or was stopped.
+    """
+
+    def __init__(self, step: Step = None) -> None:
+        self._step = answer() if step is None else step
+        self._released = Event()
+        self.calls = 0
+        self.has_ended = False
+
+    def __call__(self) -> Any:
+        self.calls += 1
+        try:
+            self._released.wait()
+        finally:
+            self.has_ended = True
+        return _play(self._step)
+
+    def release(self) -> None:
+        self._released.set()
 
 
 def _play(step: Step) -> Any:
@@ -160,6 +190,7 @@ class World:
         }
         self.endpoints: dict[str, tuple[str, ...]] = {}
         self.locked: dict[str, Exception] = {}
+        self.budgets: dict[Subject, tuple[Budget, ...]] = {}
         self.gateway = Gateway(
             board=self.board,
             recorder=self.recorder,
@@ -172,13 +203,17 @@ class World:
         )
         self.exchange: Exchange | None = None
 
-    def serve(self, **fields: Any) -> Answer:
-        with self._begin() as exchange:
-            return exchange.serve(make_request(**fields), Policy())
+    def serve(self, policy: Policy = ANYTHING, **fields: Any) -> Answer:
+        with self.begin() as exchange:
+            return exchange.serve(make_request(**fields), policy)
 
-    def stream(self, **fields: Any) -> Relay:
-        with self._begin() as exchange:
-            return exchange.stream(make_request(stream=True, **fields), Policy())
+    def stream(self, policy: Policy = ANYTHING, **fields: Any) -> Relay:
+        with self.begin() as exchange:
+            return exchange.stream(make_request(stream=True, **fields), policy)
+
+    def hedge(self, after_secs: float = 0.001, *, lanes_max: int = 3) -> None:
+        """Ask others as well after so long."""
+        self.gateway = replace(self.gateway, hedge_after_secs=after_secs, hedged_max=lanes_max)
 
     @property
     def records(self) -> list[tuple[bytes, Any]]:
@@ -208,7 +243,7 @@ class World:
         vitals = self.board.vitals.list_all()
         return {each.id: each.failures for each in vitals if each.kind == "model"}
 
-    def _begin(self) -> Exchange:
+    def begin(self, ticket: Ticket | None = None) -> Exchange:
         self.recorder.admit()
         caller = Caller(ApiKey("key_1", "k", "tok", b"", ""), "10.0.0.9", "req_1", "theirs")
         snapshot = Snapshot(
@@ -227,8 +262,9 @@ class World:
             defaults=RoutingDefaults(),
             routable=tuple(sorted(self.models.values(), key=lambda model: model.id)),
             usable=frozenset(model.provider_id for model in self.models.values()),
+            budgets=self.budgets,
         )
-        self.exchange = begin(self.gateway, caller, snapshot, "/v1/chat/completions")
+        self.exchange = begin(self.gateway, caller, snapshot, "/v1/chat/completions", ticket=ticket)
         return self.exchange
 
     def _secret_of(self, provider: Provider) -> str | None:

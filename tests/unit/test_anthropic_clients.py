@@ -14,7 +14,7 @@ import pytest
 
 from tests.unit.anthropic_kit import call, check, text, translate, turns, written
 from tokenhub.dialects.openai import read_request
-from tokenhub.errors import InvalidRequest, Untranslatable
+from tokenhub.errors import InvalidRequest
 
 USER = {"role": "user", "content": "hi"}
 PNG = {"type": "base64", "media_type": "image/png", "data": "aGk="}
@@ -113,11 +113,10 @@ def test_no_budget_is_no_budget():
     assert translate(thinking={"type": "disabled", "budget_tokens": 0}).body.get("thinking") is None
 
 
-@pytest.mark.parametrize("arguments", ["[1]", "7", "{", '{"a": "\\ud83d"}', "x" * 9])
-def test_arguments_that_are_no_object_are_refused(arguments):
-    with pytest.raises(Untranslatable) as refused:
-        translate([USER, assistant(call("a", arguments=arguments)), result("a")])
-    assert refused.value.param == "messages[1].tool_calls[0].function.arguments"
+@pytest.mark.parametrize("arguments", ["{bad", "[1]", "7", "{", '{"a": "\\ud83d"}', "x" * 9])
+def test_arguments_that_are_no_object_are_shown_as_text_and_the_talk_goes_on(arguments):
+    body = written(translate([USER, assistant(call("a", arguments=arguments)), result("a")]))
+    assert body["messages"][1]["content"][0]["input"] == {"_raw": arguments}
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from openai.types.chat import ChatCompletionChunk
 from tokenhub.dialects.anthropic.answers import arguments_of, to_chat_completion
 from tokenhub.dialects.anthropic.streams import ChatStreamMeter, ends_stream, opens_stream
 from tokenhub.dialects.anthropic.usage import usage_of
+from tokenhub.dialects.sse import EventBuffer, events
 from tokenhub.domain import Usage
-from tokenhub.providers.base import EventBuffer, events
 
 CREATED = 1_700_000_000
 DONE = b"data: [DONE]\n\n"
@@ -272,7 +272,7 @@ def test_what_only_opens_a_stream_is_known_by_its_type(data, opens):
         (END.rstrip(), True),
         (b'event: message_stop\ndata: {"type": "message_stop"}', True),
         (b'data: {"type":"message_stop"          }', True),
-        (b'data: {"type":"message_stop", "more": 1}', False),
+        (b'data: {"type":"message_stop", "more": 1}', True),
         (delta(0, "text_delta", text='{"type":"message_stop"}').rstrip()[-64:], False),
         (opened(0, "tool_use", input={"type": "message_stop"}).rstrip()[-64:], False),
         (PING.rstrip(), False),
@@ -374,6 +374,13 @@ odd = st.fixed_dictionaries({}, optional={
         texts | json_values | st.sampled_from(
             ["text_delta", "thinking_delta", "signature_delta", "input_json_delta", "end_turn"])),
 })  # fmt: skip
+
+
+def test_what_comes_behind_the_end_is_not_passed_on():
+    meter = make_meter()
+    out = meter.pass_on(start() + stop() + END + start() + stop())
+    assert out.endswith(DONE)
+    assert meter.pass_on(start()) == b""
 
 
 @given(st.lists(odd | json_values, max_size=8))

@@ -217,3 +217,65 @@ def test_smaller_contexts_are_left_for_the_end_where_the_provider_told_no_figure
 def test_who_was_named_keeps_that_reason_also_where_it_has_to_wait():
     course = make_course([candidate("a")], not_now={"a"})
     assert take(course).reason == "routed-hint-exact"
+
+
+def beside(course: Course, *busy: str) -> str | None:
+    step = course.next_beside(busy, len(busy))
+    return None if step is None else step.candidate.model.id
+
+
+def test_while_one_is_at_work_a_candidate_of_another_provider_is_asked_if_there_is_one():
+    theirs = [candidate(name, provider="a") for name in ("a1", "a2", "a3")]
+    course = make_course([*theirs, candidate("b")])
+    assert take(course).candidate.model.id == "a1"
+    assert beside(course, "a") == "b"
+    assert beside(course, "a", "p-b") == "a2"
+    assert beside(course, "a", "p-b", "a") == "a3"
+    assert beside(course, "a") is None
+
+
+def test_neither_a_last_resort_nor_a_retry_is_asked_while_one_is_at_work():
+    course = make_course(map(candidate, "ab"), last_resort=[candidate("z")], not_now={"c"})
+    first, second = take(course), take(course)
+    course.fail(second, fault("overloaded"))
+    assert beside(course, "p-a") is None
+    course.fail(first, fault("overloaded"))
+    assert take(course).candidate.model.id == "z"
+    assert take(course).reason == course_module.RETRIED
+
+
+def test_the_remedy_for_a_failure_comes_at_once_though_another_is_at_work():
+    course = make_course([candidate("a", context=2000), candidate("b")], output_tokens_max=1900)
+    first = take(course)
+    take(course)
+    course.fail(first, overflow())
+    step = course.next_beside({"p-b"}, 1)
+    assert step is not None
+    assert (step.candidate.model.id, step.reason) == ("a", course_module.REDUCED)
+
+
+def test_who_could_not_be_asked_beside_another_has_its_turn_when_that_has_failed():
+    course = make_course(map(candidate, "ab"), last_resort=[candidate("z")])
+    first = take(course)
+    step = course.next_beside({"p-a"}, 1)
+    assert step is not None
+    course.defer(step)
+    assert beside(course, "p-a") is None
+    course.fail(first, fault("first_byte_timeout"))
+    assert names(course, fault("first_byte_timeout")) == ["b", "z"]
+
+
+def test_attempts_at_work_count_among_those_that_a_request_may_make():
+    course = make_course(map(candidate, "abcdefg"))
+    first = take(course)
+    busy = [first.candidate.model.provider_id]
+    while (step := course.next_beside(busy, len(busy))) is not None:
+        busy.append(step.candidate.model.provider_id)
+    assert len(busy) == ATTEMPTS_MAX
+
+
+def test_a_candidate_with_a_reason_of_its_own_says_it_when_its_turn_comes():
+    own = candidate("b")._replace(reason="fallback")
+    course = make_course([candidate("a"), own])
+    course.fail(take(course), fault("first_byte_timeout"))
+    assert take(course).reason == "fallback"

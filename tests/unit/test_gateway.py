@@ -146,6 +146,16 @@ def test_when_all_are_rate_limited_the_caller_is_told_the_shortest_wait(make_wor
     assert 7 < cooling["b"] <= 7.2
 
 
+@pytest.mark.parametrize(("waits", "told"), [((None, None), None), ((9.0, 2.1), "3")])
+def test_when_all_are_overloaded_the_caller_is_told_so(make_world, waits, told):
+    errors = [fault("overloaded", status=529, retry_after_seconds=wait) for wait in waits]
+    world = make_world(a=[errors[0]] * 3, b=[errors[1]] * 3)
+    with pytest.raises(AllAttemptsFailed) as failed:
+        world.serve()
+    assert (failed.value.status, failed.value.code) == (503, "overloaded")
+    assert failed.value.headers.get("Retry-After") == told
+
+
 def test_a_rate_limit_without_a_wait_rests_the_model_for_a_moment(make_world):
     world = make_world(a=[rate_limited()], b=[answer()])
     world.serve()

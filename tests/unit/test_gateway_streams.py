@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import gevent
 import orjson
@@ -23,6 +24,7 @@ from tokenhub import journal
 from tokenhub.domain import Policy
 from tokenhub.errors import AllAttemptsFailed, ClientClosed, UpstreamRefused
 from tokenhub.gateway import Relay
+from tokenhub.gateway.relay import Pass
 
 Make = Callable[..., World]
 WHOLE = [delta("hello wo"), delta("rld!"), STOP, USAGE + DONE]
@@ -276,8 +278,19 @@ def test_a_bug_while_billing_still_leaves_a_row(make_world, monkeypatch):
 
 def test_an_opened_stream_whose_answer_cannot_be_built_is_closed_and_recorded(make_world):
     world = make_world(a=[WHOLE])
-    with pytest.raises(ZeroDivisionError), world._begin() as exchange:
+    with pytest.raises(ZeroDivisionError), world.begin() as exchange:
         exchange.stream(make_request(stream=True), Policy())
         raise ZeroDivisionError
     assert (world.row["ending"], world.row["error_class"]) == ("failed", "internal_error")
     assert world.adapter.sources[0].is_closed
+
+
+def test_a_stream_that_cannot_be_handed_on_is_closed_and_booked(make_world):
+    world = make_world(a=[WHOLE])
+    stages = cast(Sequence[Pass], (1 // 0 for _ in "1"))
+    with pytest.raises(ZeroDivisionError), world.begin() as exchange:
+        exchange.stream(make_request(stream=True), Policy(), stages)
+    [source] = world.adapter.sources
+    assert source.is_closed
+    assert (world.row["ending"], world.row["error_class"]) == ("failed", "internal_error")
+    assert [each["error_class"] for each in world.attempts] == ["internal_error"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -223,3 +226,97 @@ def test_headers_speak_of_all_hosts_together(board, limiter):
 
 def test_a_key_with_a_limit_in_flight_alone_has_no_headers(limiter):
     assert ticket_of(limiter, key_with(parallel=3)).headers() == []
+
+
+def by_model(key: ApiKey, **allowed: Limits) -> ApiKey:
+    return replace(key, model_limits=allowed)
+
+
+def test_a_key_that_has_limits_for_models_only_may_ask_any_other(limiter):
+    ticket = ticket_of(limiter, by_model(key_with(), a=Limits(rpm=1)))
+    assert ticket.is_by_model
+    assert ticket.take_model(("b", ""), 10**9) is None
+    assert ticket.headers() == []
+    ticket.take_tokens(10**9)
+    ticket.release(5)
+
+
+def test_what_a_key_asks_of_a_model_is_told_where_it_is_the_least(limiter):
+    ticket = ticket_of(limiter, by_model(key_with(rpm=100, tpm=50), a=Limits(rpm=3, tpm=900)))
+    hold = ticket.take_model(("a", ""), 100)
+    assert hold is not None
+    assert dict(ticket.headers())["x-ratelimit-limit-requests"] == "100"
+    ticket.tell_of(hold)
+    headers = dict(ticket.headers())
+    assert headers["x-ratelimit-limit-requests"] == "3"
+    assert headers["x-ratelimit-remaining-requests"] == "2"
+    assert headers["x-ratelimit-limit-tokens"] == "50"
+    hold.release(880)
+    assert dict(ticket.headers())["x-ratelimit-remaining-tokens"] == "20"
+
+
+def test_a_model_that_was_asked_enough_is_refused_with_its_name(limiter):
+    key = by_model(key_with(rpm=100), a=Limits(rpm=2), b=Limits(tpm=10))
+    ticket = ticket_of(limiter, key)
+    for _ in range(2):
+        ticket.take_model(("a", ""), 1)
+    with pytest.raises(RateLimited) as caught:
+        ticket.take_model(("a", ""), 1)
+    error = caught.value
+    assert error.message == "more than the key's 2 requests per minute for a"
+    assert error.details == {
+        "scope": "key and model", "limit": "rpm", "allowed": 2, "model": "a",
+    }  # fmt: skip
+    assert int(error.headers["Retry-After"]) in (59, 60, 61)
+    assert error.headers["x-ratelimit-remaining-requests"] == "0"
+    with pytest.raises(RateLimited) as caught:
+        ticket.take_model(("b", ""), 11)
+    assert caught.value.headers["x-should-retry"] == "false"
+    other = by_model(key_with("key_2"), a=Limits(rpm=2))
+    assert ticket_of(limiter, other).take_model(("a", ""), 1)
+
+
+def test_the_limits_of_an_alias_hold_beside_those_of_its_models(limiter):
+    key = by_model(key_with(), a=Limits(parallel=5), b=Limits(rpm=5), any=Limits(parallel=2))
+    ticket = ticket_of(limiter, key)
+    holds = [ticket.take_model((name, "any"), 1) for name in ("a", "b")]
+    with pytest.raises(RateLimited) as caught:
+        ticket.take_model(("a", "any"), 1)
+    assert caught.value.details["model"] == "any"
+    assert holds[0] is not None
+    holds[0].release(1)
+    assert ticket.take_model(("c", "any"), 1)
+
+
+def test_each_host_enforces_its_part_of_what_a_model_may_be_asked(board, limiter):
+    board.live_hosts = 2
+    ticket = ticket_of(limiter, by_model(key_with(), a=Limits(rpm=7)))
+    for _ in range(3):
+        ticket.take_model(("a",), 1)
+    with pytest.raises(RateLimited) as caught:
+        ticket.take_model(("a",), 1)
+    assert caught.value.details["allowed"] == 7
+
+
+def test_anthropics_callers_are_told_in_its_words(limiter):
+    key = key_with(rpm=2, tpm=500)
+    ticket = limiter.admit(key, None, "anthropic")
+    assert ticket is not None
+    ticket.take_tokens(100)
+    headers = dict(ticket.headers())
+    asked = {name: value for name, value in headers.items() if not name.endswith("-reset")}
+    assert asked == {
+        "anthropic-ratelimit-requests-limit": "2",
+        "anthropic-ratelimit-requests-remaining": "1",
+        "anthropic-ratelimit-tokens-limit": "500",
+        "anthropic-ratelimit-tokens-remaining": "400",
+    }
+    for what in ("requests", "tokens"):
+        text = headers[f"anthropic-ratelimit-{what}-reset"]
+        left_secs = datetime.fromisoformat(text).timestamp() - time.time()
+        assert text.endswith("Z") and 58 < left_secs < 62
+    limiter.admit(key, None, "anthropic")
+    with pytest.raises(RateLimited) as caught:
+        limiter.admit(key, None, "anthropic")
+    assert caught.value.headers["anthropic-ratelimit-requests-remaining"] == "0"
+    assert not any(name.startswith("x-ratelimit") for name in caught.value.headers)

@@ -202,3 +202,15 @@ def test_one_client_is_an_ipv4_address_or_the_64_of_an_ipv6_one():
     assert name("fe80::1%eth0") == name("fe80::2")
     assert name("::ffff:192.0.2.7") == name("192.0.2.7") != name("192.0.2.8")
     assert name("not:an:address") == "not:an:address"
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "wait_ns", "shown"),
+    [
+        (0, 0, "1970-01-01T00:00:00Z"),
+        (1_767_225_599_001, 0, "2026-01-01T00:00:00Z"),
+        (1_767_225_599_000, SEC + 1, "2026-01-01T00:00:01Z"),
+    ],
+)
+def test_the_end_of_a_wait_is_told_to_the_second_and_never_too_early(now_ms, wait_ns, shown):
+    assert limits.moment(now_ms, wait_ns) == shown

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenhub.dialects import openai as dialect
+from tokenhub.dialects.sse import events
 from tokenhub.domain import Usage
 from tokenhub.errors import InvalidRequest
-from tokenhub.providers.base import events
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -31,6 +31,29 @@ def test_unknown_fields_are_kept():
     request = dialect.read_request(body(seed=7, vendor_field={"deep": [1, None]}))
     assert request.body["vendor_field"] == {"deep": [1, None]}
     assert request.model == "m"
+
+
+def test_calls_of_which_there_are_none_are_left_out():
+    """vLLM puts an empty array into every answer, and OpenAI takes none back."""
+    said = {"role": "assistant", "content": "yes", "tool_calls": []}
+    request = dialect.read_request(body(messages=[*MESSAGES, said, *MESSAGES]))
+    assert request.body["messages"][1] == {"role": "assistant", "content": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"),
+    [
+        ({}, {"max_completion_tokens": 7}),
+        ({"max_tokens": 50}, {"max_tokens": 7}),
+        ({"max_tokens": None}, {"max_tokens": None, "max_completion_tokens": 7}),
+        ({"max_completion_tokens": 50}, {"max_completion_tokens": 7}),
+    ],
+)
+def test_a_limit_is_set_in_the_caller_s_word_or_in_that_which_every_model_knows(given_, expected):
+    body = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
+    limited = dialect.with_output_limit(dialect.read_request(orjson.dumps({**body, **given_})), 7)
+    assert (limited.body, limited.output_tokens_max) == ({**body, **expected}, 7)
+    assert dialect.read_request(orjson.dumps(limited.body)).output_tokens_max == 7
 
 
 def test_the_newer_output_limit_wins():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenhub.errors import ProviderError
-from tokenhub.providers.chat_completions import fault_of
+from tokenhub.providers.chat_completions import CHAT
 from tokenhub.providers.errors import (
     ERROR_CLASSES,
     RETRY_AFTER_SECS_MAX,
@@ -33,6 +33,11 @@ def judge(status: int | None, error: object) -> ProviderError:
         (400, {"code": "content_filter", "type": None}, "content_policy"),
         (401, {"type": "invalid_request_error", "code": "invalid_api_key"}, "auth_failed"),
         (404, {"type": "invalid_request_error", "code": None}, "model_not_found"),
+        (404, {"type": "NotFoundError", "code": 404, "param": "model"}, "model_not_found"),
+        (404, {"code": "model_not_found", "param": "input"}, "model_not_found"),
+        (404, {"code": "previous_response_not_found"}, "client_error"),
+        (404, {"type": "invalid_request_error", "param": "input"}, "client_error"),
+        (404, {"message": "Item with id 'rs_1' not found.", "param": None}, "client_error"),
         (429, {"type": "tokens", "code": "rate_limit_exceeded"}, "rate_limited"),
         (400, {"type": "invalid_request_error", "code": 400}, "client_error"),
         (503, {"type": "invalid_request_error"}, "server_error"),
@@ -171,13 +176,13 @@ def test_what_a_compatible_server_says_in_a_shape_of_its_own_gets_the_envelope(
 
 @pytest.mark.parametrize("data", [TOP, NESTED])
 def test_both_shapes_are_seen_in_a_stream(data: bytes) -> None:
-    found = fault_of(data)
+    found = CHAT.fault_of(data)
     assert found is not None
     assert found.status == 400
 
 
 def test_a_fault_that_stops_always_has_a_status_to_answer_with() -> None:
-    found = fault_of(b'{"error":{"type":"invalid_request_error","message":"no"}}')
+    found = CHAT.fault_of(b'{"error":{"type":"invalid_request_error","message":"no"}}')
     assert found is not None
     assert (found.next_step, found.status) == ("stop", 400)
     assert b"invalid_request_error" in found.body
@@ -185,7 +190,7 @@ def test_a_fault_that_stops_always_has_a_status_to_answer_with() -> None:
 
 @pytest.mark.parametrize("data", [b"[DONE]", b'{"choices":[]}', b'{"error":null}', b'{"error":""}'])
 def test_what_reports_no_error_is_no_fault(data: bytes) -> None:
-    assert fault_of(data) is None
+    assert CHAT.fault_of(data) is None
 
 
 # --- the table ----------------------------------------------------------------------------------
@@ -235,7 +240,7 @@ def test_any_error_body_has_a_verdict_from_the_table(status: int | None, payload
 
 @given(st.binary(max_size=80))
 def test_any_event_is_judged(data: bytes) -> None:
-    found = fault_of(data)
+    found = CHAT.fault_of(data)
     assert found is None or found.error_class in ERROR_CLASSES
 
 

@@ -7,6 +7,7 @@ import random
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -134,7 +135,7 @@ def test_a_request_of_two_claims_takes_of_both_or_of_none(counted: Rates):
     assert refusal is not None
     assert (refusal.claim.scope, refusal.limit) == ("team", "rpm")
     assert counted.standing(key).requests == 8
-    assert counted.refusals() == {"address": 0, "admin": 0, "key": 0, "team": 1}
+    assert counted.refusals() == {"address": 0, "admin": 0, "key": 0, "team": 1, "key and model": 0}
 
 
 def test_the_limit_that_takes_longest_is_the_one_that_is_told(counted: Rates, clock: Clock):
@@ -147,6 +148,35 @@ def test_the_limit_that_takes_longest_is_the_one_that_is_told(counted: Rates, cl
     assert counted.take([claim], 0) is not None
     clock.go(0.001)
     assert counted.take([claim], 0) is None
+
+
+def test_a_request_and_its_tokens_are_taken_together_or_neither(counted: Rates, clock: Clock):
+    claim = claim_of(rpm=3, tpm=100, parallel=2)
+    taken_at = counted.take_all([claim], 0, 60)
+    assert taken_at == clock.ns
+    refusal = counted.take_all([claim], 0, 60)
+    assert isinstance(refusal, Refusal) and refusal.limit == "tpm"
+    assert isinstance(counted.take_all([claim], 0, 40), int)
+    assert counted.take_all([claim], 0, 1) != clock.ns  # two are in flight
+    now = counted.standing(claim)
+    assert (now.requests, now.tokens) == (1, 0)
+    counted.give_back([claim], 0)
+    counted.correct_tokens([claim], taken_at, -60)
+    assert isinstance(counted.take_all([claim], 1, 60), int)
+    never = counted.take_all([claim], 1, 101)
+    assert isinstance(never, Refusal) and never.wait_ns is None
+
+
+def test_four_workers_let_pass_exactly_what_requests_and_tokens_allow_together():
+    board = Board(slots=4)
+
+    def work(slot: int, claim: Claim) -> int:
+        return sum(isinstance(board.rates.take_all([claim], slot, 7), int) for _ in range(200))
+
+    for name, allowed in (("a", {"rpm": 333}), ("b", {"tpm": 7 * 250}), ("c", {"parallel": 9})):
+        claim = claim_of(name, "key and model", **allowed)
+        passed = in_children(4, partial(work, claim=claim))
+        assert sum(passed) == {"a": 333, "b": 250, "c": 9}[name]
 
 
 def test_tokens_are_taken_when_they_are_known_and_corrected_when_they_are_used(counted: Rates):
@@ -200,7 +230,7 @@ def test_addresses_are_limited_each_for_itself_and_by_surface(counted: Rates):
             name = fingerprint_of(scope, address)
             waits = [counted.take_address(name, scope, bucket) for _ in range(4)]
             assert waits == [0, 0, 0, SEC]
-    assert counted.refusals() == {"address": 2, "admin": 2, "key": 0, "team": 0}
+    assert counted.refusals() == {"address": 2, "admin": 2, "key": 0, "team": 0, "key and model": 0}
 
 
 def test_a_flood_of_addresses_stops_nobody_and_a_row_once_idle_is_given_away(

@@ -11,8 +11,9 @@ import pytest
 from tests.unit.routing_kit import decided, ids, make_model
 from tokenhub.domain import Price
 from tokenhub.errors import InvalidRequest, NoEligibleModel
+from tokenhub.gateway.naming import resolve_name
 from tokenhub.health import HEALTHY, HealthView
-from tokenhub.routing import SKIP_REASONS, resolve_name
+from tokenhub.routing import SKIP_REASONS
 
 DOLLAR = 10**9
 
@@ -26,6 +27,8 @@ def cooling(*model_ids: str) -> HealthView:
 DEAR = Price(0, 1000 * DOLLAR)  # 0.512 dollars for the default output
 BROKEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     # reason: changes to the model, changes to the decision
+    "excluded": ({"provider_id": "q"}, {"adapters": {"p", "q"}, "policy": {"exclude": {"q"}}}),
+    "tag": ({"tags": ("b",)}, {"policy": {"tags": {"a"}}}),
     "disabled": ({"enabled": False}, {}),
     "weight_below_minimum": ({"weight": 1}, {"policy": {"min_weight": 2}}),
     "context_overflow": ({"max_context_tokens": 113}, {}),
@@ -49,7 +52,7 @@ def test_every_reason_is_tested() -> None:
 @pytest.mark.parametrize("reason", BROKEN)
 def test_a_rule_leaves_out_the_model_that_breaks_it(reason: str) -> None:
     of_model, of_decision = BROKEN[reason]
-    models = [replace(make_model("bad"), **of_model), make_model("good")]
+    models = [replace(make_model("bad"), **of_model), make_model("good", tags=("a", "z"))]
     decision = decided(models, **of_decision)
     assert ids(decision.candidates) == ["good"]
     assert decision.skips == {"bad": reason}
@@ -61,7 +64,7 @@ def test_a_named_model_is_only_kept_out_by_hard_limits_and_cooldowns(reason: str
     of_model, of_decision = BROKEN[reason.removeprefix("hard ")]
     if reason.startswith("hard "):
         of_decision = {"policy": {**of_decision["policy"], "budget_is_hard": True}}
-    models = [replace(make_model("bad"), **of_model), make_model("good")]
+    models = [replace(make_model("bad"), **of_model), make_model("good", tags=("a", "z"))]
     decision = decided(models, named="bad", **of_decision)
     if reason in ("weight_below_minimum", "budget_exceeded", "capability", "output_limit"):
         assert ids(decision.candidates) == ["bad", "good"]

@@ -8,11 +8,10 @@ from typing import Any, get_args
 import pytest
 
 from tests.unit.routing_kit import decided, ids, make_model
-from tokenhub import routing
 from tokenhub.domain import MODES, Decision, Mode, Price
 from tokenhub.health import HealthView
 from tokenhub.pricing import per_mtok_from_usd_per_1k
-from tokenhub.routing import COEFFICIENTS
+from tokenhub.routing import COEFFICIENTS, scores
 
 DOLLAR = 10**9
 
@@ -73,7 +72,7 @@ def test_scores_without_health_agree_with_the_reference(
 def test_scores_with_health_agree_with_the_reference(
     mode: Mode, expected: dict[str, float], numpy_above: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routing, "NUMPY_ABOVE", numpy_above)
+    monkeypatch.setattr(scores, "NUMPY_ABOVE", numpy_above)
     decision = decided(
         TRIO, policy={"mode": mode}, request={"input_tokens": 1000}, health=TRIO_HEALTH
     )
@@ -92,7 +91,7 @@ def test_every_mode_has_coefficients_that_add_up_to_one() -> None:
 def test_what_is_unknown_counts_as_the_mean_of_the_known(
     numpy_above: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routing, "NUMPY_ABOVE", numpy_above)
+    monkeypatch.setattr(scores, "NUMPY_ABOVE", numpy_above)
     models = [
         make_model("a", price=Price(0, 100 * DOLLAR)),
         make_model("b", price=Price(0, 300 * DOLLAR)),
@@ -111,7 +110,7 @@ def test_what_is_unknown_counts_as_the_mean_of_the_known(
 def test_a_term_nobody_knows_or_everybody_has_at_zero_counts_nothing(
     numpy_above: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routing, "NUMPY_ABOVE", numpy_above)
+    monkeypatch.setattr(scores, "NUMPY_ABOVE", numpy_above)
     health = HealthView({}, {"else": 5.0}, {"a": 0.0, "b": 0.0})
     models = [make_model("a", 0, price=Price()), make_model("b", 0, price=Price())]
     assert scores_of(decided(models, health=health)) == {"a": 0.0, "b": 0.0}
@@ -147,5 +146,5 @@ def test_numpy_and_plain_scores_are_the_same_bits(monkeypatch: pytest.MonkeyPatc
     some = rng.sample([model.id for model in models], 60)
     health = HealthView({}, {id_: rng.random() * 1e4 for id_ in some}, dict.fromkeys(some[9:], 0.1))
     with_numpy = decided(models, health=health)
-    monkeypatch.setattr(routing, "NUMPY_ABOVE", 1000)
+    monkeypatch.setattr(scores, "NUMPY_ABOVE", 1000)
     assert decided(models, health=health) == with_numpy

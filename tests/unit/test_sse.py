@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenhub.dialects.openai import StreamMeter, ends_stream, opens_stream
+from tokenhub.dialects.sse import EVENT_BYTES_MAX, EventBuffer, events
 from tokenhub.errors import ProviderError
-from tokenhub.providers.base import EVENT_BYTES_MAX, EventBuffer, Stream, events
-from tokenhub.providers.chat_completions import fault_of
+from tokenhub.providers.base import Stream
+from tokenhub.providers.chat_completions import CHAT
 
 ENDS = [b"\n", b"\r\n", b"\r"]
 LINES = st.one_of(
@@ -95,6 +97,14 @@ def test_an_event_without_end_is_refused_before_it_fills_the_memory() -> None:
     assert caught.value.error_class == "malformed_answer"
 
 
+def test_a_large_event_is_taken_in_time_where_it_is_expected() -> None:
+    event = b"data: " + b"x" * (16 << 20) + b"\n\n"
+    buffer, started = EventBuffer(17 << 20), time.process_time()
+    blocks = [buffer.feed(event[at : at + 16384]) for at in range(0, len(event), 16384)]
+    assert time.process_time() - started < 2.0, "each byte must be looked at once"
+    assert b"".join(blocks) == event
+
+
 @pytest.mark.parametrize(
     ("raw", "data"),
     [
@@ -156,7 +166,9 @@ def cut() -> ProviderError:
 
 def begun(source: Script) -> Stream:
     meter = StreamMeter(split=events, hide_usage=False)
-    stream = Stream(source, fault_of=fault_of, opens=opens_stream, ends=ends_stream, meter=meter)
+    stream = Stream(
+        source, fault_of=CHAT.fault_of, opens=opens_stream, ends=ends_stream, meter=meter
+    )
     stream.begin()
     return stream
 

@@ -52,7 +52,17 @@ CASES: dict[str, list[Ask]] = {
         chat(),
         chat("", stream=False, max_tokens=3, seed=7),
         chat(headers={"X-Request-Id": "mine"}),
+        chat("fast"),
+        chat(headers={"Idempotency-Key": "one"}),
+        chat(headers={"Idempotency-Key": "one"}),
+        chat(status=422, headers={"Idempotency-Key": "one"}, max_tokens=3),
+        chat(status=400, headers={"X-Idempotency-Key": "two"}, messages=[]),
+        chat(status=400, headers={"X-Idempotency-Key": "two"}, messages=[]),
         chat(status=400, messages=[]),
+        chat(headers={"X-TokenHub-Mode": "cheap", "X-TokenHub-Max-Latency-Ms": "60000"}),
+        chat(status=400, headers={"X-TokenHub-Mode": "dear"}),
+        chat(status=400, tokenhub={"max_budget_usd": 0.0000001}),
+        chat(status=400, tokenhub={"budget": 1}),
         Ask(CHAT, 400, "no object", who=KEY),
         chat("fault-policy", 400),
         chat("fault-422", 422),
@@ -63,9 +73,74 @@ CASES: dict[str, list[Ask]] = {
         Ask(CHAT, 405, method="GET", who=KEY),
         chat(status=413, padding="x" * (1 << 20)),
     ],
+    "POST /v1/messages": [
+        Ask("/v1/messages", body={"model": "small", "max_tokens": 9, "messages": HELLO}, who=KEY),
+        Ask("/v1/messages", 400, {"max_tokens": 9, "messages": []}, who=KEY),
+        Ask("/v1/messages", 401, {"max_tokens": 9, "messages": HELLO}, who=NOBODY),
+        Ask("/v1/messages", 404, {"model": "x", "max_tokens": 9, "messages": HELLO}, who=KEY),
+        Ask(
+            "/v1/messages",
+            400,
+            {"model": "fault-policy", "max_tokens": 9, "messages": HELLO},
+            who=KEY,
+        ),
+        Ask("/v1/messages", 403, {"max_tokens": 9, "messages": HELLO}, who="scopeless"),
+        Ask("/v1/messages", 405, method="GET", who=KEY),
+    ],
+    "POST /v1/messages/count_tokens": [
+        Ask("/v1/messages/count_tokens", body={"model": "small", "messages": HELLO}, who=KEY),
+        Ask("/v1/messages/count_tokens", 400, {"messages": 1}, who=KEY),
+        Ask("/v1/messages/count_tokens", 401, {"messages": HELLO}, who=NOBODY),
+        Ask("/v1/messages/count_tokens", 404, {"model": "x", "messages": HELLO}, who=KEY),
+    ],
+    "POST /v1/responses": [
+        Ask("/v1/responses", body={"model": "small", "input": "Hello"}, who=KEY),
+        Ask("/v1/responses", 400, {"input": "Hello", "store": True}, who=KEY),
+        Ask("/v1/responses", 401, {"input": "Hello"}, who=NOBODY),
+    ],
+    "POST /v1/completions": [
+        Ask("/v1/completions", body={"model": "small", "prompt": "Hello"}, who=KEY),
+        Ask("/v1/completions", 400, {"model": "small", "prompt": {}}, who=KEY),
+        Ask("/v1/completions", 401, {"prompt": "Hello"}, who=NOBODY),
+    ],
+    "POST /v1/embeddings": [
+        Ask("/v1/embeddings", body={"model": "vectors", "input": "Hello"}, who=KEY),
+        Ask("/v1/embeddings", 400, {"model": "vectors", "input": []}, who=KEY),
+        Ask("/v1/embeddings", 401, {"input": "Hello"}, who=NOBODY),
+    ],
+    "POST /v1/chat": [
+        Ask(
+            "/v1/chat", body={"request": {"messages": HELLO}, "policy": {"mode": "cheap"}}, who=KEY
+        ),
+        Ask("/v1/chat", body={"request": {"messages": HELLO, "stream": True}}, who=KEY),
+        Ask("/v1/chat", 400, {"request": {"messages": []}}, who=KEY),
+        Ask("/v1/chat", 400, {"request": {"messages": HELLO}, "policy": {"budget": 1}}, who=KEY),
+        Ask("/v1/chat", 401, {"request": {"messages": HELLO}}, who=NOBODY),
+    ],
+    "POST /v1/plan": [
+        Ask(
+            "/v1/plan",
+            body={"request": {"messages": HELLO}, "orchestration": {"mode": "refine"}},
+            who=KEY,
+        ),
+        Ask(
+            "/v1/plan",
+            body={"request": {"messages": HELLO}, "orchestration": {"mode": "vote"}},
+            who=KEY,
+        ),
+        Ask("/v1/plan", 400, {"request": {"messages": []}}, who=KEY),
+        Ask(
+            "/v1/plan",
+            400,
+            {"request": {"messages": HELLO}, "orchestration": {"mode": "x"}},
+            who=KEY,
+        ),
+        Ask("/v1/plan", 401, {"request": {"messages": HELLO}}, who=NOBODY),
+    ],
     f"GET {V}": [Ask(V, who=KEY), Ask(V, 401), Ask(V, 403, who="scopeless")],
     f"GET {V}/{{id}}": [
         Ask(f"{V}/small", who=KEY),
+        Ask(f"{V}/fast", who=KEY),
         Ask(f"{V}/with/slashes", who=KEY),
         Ask(f"{V}/with%2Fslashes", who=KEY),
         Ask(f"{V}/none", 404, who=KEY),
@@ -97,6 +172,7 @@ CASES: dict[str, list[Ask]] = {
     f"GET {A}/models": [Ask(f"{A}/models?limit=2"), Ask(f"{A}/models?offset=x", 400)],
     f"POST {A}/models": [
         Ask(f"{A}/models", body={"id": "m", "provider_id": "acme", "weight": 7}),
+        Ask(f"{A}/models", 409, {"id": "fast", "provider_id": "acme"}),
         Ask(f"{A}/models", 400, {"id": "m", "provider_id": "acme", "height": 7}),
     ],
     f"PATCH {A}/models/{{id}}": [
@@ -104,6 +180,21 @@ CASES: dict[str, list[Ask]] = {
         Ask(f"{A}/models/none", 404, {}),
     ],
     f"DELETE {A}/models/{{id}}": [Ask(f"{A}/models/small"), Ask(f"{A}/models/small", 401, who=KEY)],
+    f"GET {A}/aliases": [Ask(f"{A}/aliases"), Ask(f"{A}/aliases?limit=0", 400)],
+    f"GET {A}/aliases/{{id}}": [Ask(f"{A}/aliases/fast"), Ask(f"{A}/aliases/none", 404)],
+    f"PUT {A}/aliases/{{id}}": [
+        Ask(f"{A}/aliases/a/b", body={"variants": [{"model_id": "small", "weight": 3}]}),
+        Ask(f"{A}/aliases/small", 409, {"variants": [{"model_id": "a", "weight": 3}]}),
+        Ask(f"{A}/aliases/a", 400, {"variants": []}),
+    ],
+    f"PATCH {A}/aliases/{{id}}": [
+        Ask(f"{A}/aliases/fast", body={"sticky_by": "round_robin"}),
+        Ask(f"{A}/aliases/none", 404, {}),
+    ],
+    f"DELETE {A}/aliases/{{id}}": [
+        Ask(f"{A}/aliases/fast"),
+        Ask(f"{A}/aliases/fast", 401, who=KEY),
+    ],
     f"GET {A}/credentials-file": [
         Ask(f"{A}/credentials-file"),
         Ask(f"{A}/credentials-file", 401, who=KEY),
@@ -201,6 +292,8 @@ CASES: dict[str, list[Ask]] = {
     f"POST {A}/routing/simulate": [
         Ask(f"{A}/routing/simulate", body={"mode": "cheap", "model_hint": "small"}),
         Ask(f"{A}/routing/simulate", body={"max_budget_usd": 0.000001}),
+        Ask(f"{A}/routing/simulate", body={"model_hint": "fast", "exclude": ["small"]}),
+        Ask(f"{A}/routing/simulate", body={"tags": ["no such"]}),
         Ask(f"{A}/routing/simulate", 400, {"token_count": -1}),
     ],
     f"GET {A}/tokens": [Ask(f"{A}/tokens"), Ask(f"{A}/tokens?limit=0", 400)],

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,7 @@ def test_a_key_is_answered_as_in_the_original_and_lets_its_owner_in(admin, statu
         "rpm": 0,
         "tpm": 0,
         "max_parallel": 0,
+        "model_limits": {},
         "enabled": True,
     }
 
@@ -120,6 +122,11 @@ def test_an_expiry_may_be_a_span_or_a_moment(admin):
         ({"rpm": "60"}, "invalid_request", "rpm"),
         ({"tpm": -1}, "invalid_request", "tpm"),
         ({"max_parallel": True}, "invalid_request", "max_parallel"),
+        ({"model_limits": []}, "invalid_request", "model_limits"),
+        ({"model_limits": {" ": {"rpm": 1}}}, "invalid_request", "model_limits"),
+        ({"model_limits": {"m": 5}}, "invalid_request", "model_limits.m"),
+        ({"model_limits": {"m": {"speed": 1}}}, "invalid_request", "model_limits.m"),
+        ({"model_limits": {"m": {"rpm": "60"}}}, "invalid_request", "model_limits.m.rpm"),
         ({"rotation_days": -1}, "invalid_request", "rotation_days"),
         ({"owner": 1}, "invalid_request", "owner"),
         ({"team_id": 1}, "invalid_request", "team_id"),
@@ -156,6 +163,19 @@ def test_limits_of_zero_ask_for_none(admin):
     assert {name: row[name] for name in limits} == dict.fromkeys(limits, 0)
 
 
+def test_of_limits_for_models_those_that_limit_nothing_are_none(admin):
+    given = {"a": {"rpm": 3}, "b": {}, "c": {"rpm": 0, "rate_limit_rps": -1, "tpm": None}}
+    made = admin.ok("POST", "apikeys", {"name": "ci", "model_limits": given})
+    none = dict.fromkeys(("rate_limit_rps", "rpm", "tpm", "max_parallel"), 0)
+    assert admin.find("apikeys", made["id"])["model_limits"] == {"a": none | {"rpm": 3}}
+    path = f"apikeys/{made['id']}"
+    nothing: dict[str, Any] | None
+    for nothing in ({}, None):
+        admin.ok("PATCH", path, {"model_limits": given})
+        patched = admin.ok("PATCH", path, {"model_limits": nothing})["apikey"]
+        assert patched["model_limits"] == {}
+
+
 def test_a_patch_answers_with_what_is_stored_and_holds_at_once(admin, status_of):
     made = admin.ok("POST", "apikeys", {"name": "ci"})
     path = f"apikeys/{made['id']}"
@@ -174,6 +194,10 @@ WORDS = {
     "allowed_ips": ["192.0.2.7/32", "2001:db8::/32"], "rotation_days": 90, "enabled": False,
     "policy": {"mode": "cheap", "max_budget_usd": 0.25, "max_latency_ms": 900, "min_weight": 3},
     "rate_limit_rps": 5, "rpm": 100, "tpm": 10**6, "max_parallel": 4,
+    "model_limits": {
+        "small": {"rate_limit_rps": 0, "rpm": 6, "tpm": 0, "max_parallel": 2},
+        "an/alias": {"rate_limit_rps": 7, "rpm": 0, "tpm": 800, "max_parallel": 0},
+    },
 }  # fmt: skip
 
 

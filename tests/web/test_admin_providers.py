@@ -33,6 +33,7 @@ def test_what_is_posted_is_what_is_listed(admin):
                 "enabled": False,
                 "base_url": "https://api.example.com",
                 "endpoints": [],
+                "native_responses": False,
                 "cred_store": "none",
                 "demo": False,
             }
@@ -132,6 +133,16 @@ def test_all_look_ups_of_one_change_share_their_time(admin, monkeypatch):
     admin.provider(type="vllm", endpoints=names)
     assert left[-1] == 0.01
     assert len(left) == 7
+
+
+def test_a_provider_that_speaks_responses_is_marked_so(admin, app):
+    admin.provider(native_responses=True)
+    assert admin.find("providers", "acme")["native_responses"] is True
+    assert app.services.catalog.current().providers["acme"].native_responses
+    said = admin.ok("PATCH", "providers/acme", {"native_responses": False})
+    assert said["provider"]["native_responses"] is False
+    refused = admin.refused("PATCH", "providers/acme", {"native_responses": "yes"})
+    assert refused == (400, "invalid_request", "native_responses")
 
 
 def test_endpoints_are_kept_in_order_and_in_normal_form(admin, app):

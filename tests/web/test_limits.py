@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -33,7 +34,7 @@ def limited(make_app: Callable[..., Hub]) -> Hub:
     return make_app(**LIMITED)
 
 
-def allow(admin: Admin, **limits: float) -> None:
+def allow(admin: Admin, **limits: object) -> None:
     """Limit the only key."""
     [key] = admin.ok("GET", "apikeys")["keys"]
     admin.ok("PATCH", f"apikeys/{key['id']}", limits)
@@ -259,3 +260,106 @@ def test_another_administrator_is_not_held_up(limited):
     found = client.get("/admin/v1/info", headers=bearer(ADMIN_TOKEN), environ_overrides=elsewhere)
     assert found.status_code == 200
     assert Admin(client).send("GET", "info").status_code == 429
+
+
+def send(chat: Chat, path: str, **fields: object):
+    """Ask at a path of either dialect, which both take this body."""
+    body = {"model": "small", "max_tokens": 50, "messages": MESSAGES, **fields}
+    return chat.client.post(path, json=body, headers=chat.headers)
+
+
+@pytest.mark.parametrize(
+    ("path", "limit", "left"),
+    [
+        ("/v1/chat/completions", "x-ratelimit-limit-{}", "x-ratelimit-remaining-{}"),
+        ("/v1/messages", "anthropic-ratelimit-{}-limit", "anthropic-ratelimit-{}-remaining"),
+    ],
+)
+def test_what_a_key_may_ask_of_a_model_is_told_in_its_callers_words(chat, admin, path, limit, left):
+    chat.script(small=[answer(10, 5), [delta("hello"), STOP, USAGE + DONE]])
+    allow(admin, rpm=100, model_limits={"small": {"rpm": 2, "tpm": 1000}})
+    response = send(chat, path)
+    assert response.status_code == 200
+    for what, allowed, remaining in (("requests", "2", "1"), ("tokens", "1000", "985")):
+        assert response.headers[limit.format(what)] == allowed
+        assert response.headers[left.format(what)] == remaining
+    streamed = send(chat, path, stream=True)
+    assert streamed.headers[left.format("requests")] == "0"
+    assert streamed.data
+    response = send(chat, path)
+    assert response.status_code == 429
+    error = error_of(response)
+    assert error["type"] == "rate_limit_error"
+    assert (error["scope"], error["limit"], error["allowed"]) == ("key and model", "rpm", 2)
+    assert error["model"] == "small"
+    assert response.headers[left.format("requests")] == "0"
+    assert int(response.headers["Retry-After"]) in range(58, 62)
+    names = {name for name, _ in response.headers if "ratelimit" in name.lower()}
+    assert len(names) == 6
+    assert all(name.startswith(limit.partition("-")[0]) for name in names)
+    assert [row["ending"] for row in chat.rows] == ["answered", "answered", "refused"]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_answers_and_refusals_for_a_model_are_as_described(chat, admin, path):
+    allow(admin, model_limits={"small": {"rpm": 1, "tpm": 1000}})
+    chat.script(small=[answer()])
+    described = Description()
+    for status in (200, 429):
+        response = send(chat, path)
+        assert response.status_code == status
+        declared = described.find_response(f"POST {path}", status)
+        assert declared is not None
+        limits = {name for name, _ in response.headers if "ratelimit" in name}
+        assert len(limits) == 6
+        assert limits <= set(declared["headers"])
+        schema = declared["content"]["application/json"]["schema"]
+        described.validator(schema, strict=True).validate(response.get_json())
+
+
+def test_who_counts_tokens_too_often_is_told_in_anthropics_words(chat, admin):
+    allow(admin, rpm=1)
+    found = [send(chat, "/v1/messages/count_tokens") for _ in range(2)]
+    assert found[1].status_code == 429
+    assert found[1].headers["anthropic-ratelimit-requests-remaining"] == "0"
+
+
+def test_the_next_model_answers_where_the_choice_is_ours(chat, admin):
+    admin.model("large", weight=1)
+    allow(admin, model_limits={"small": {"rpm": 1}, "large": {"rpm": 2}})
+    chat.script(small=[answer()], large=[answer(), answer()])
+    found = [chat.post().headers["X-Negotiated-Model"] for _ in range(3)]
+    assert sorted(found) == ["large", "large", "small"]
+    assert chat.post().status_code == 429
+
+
+def test_the_limits_of_an_alias_hold_for_what_is_asked_by_its_name(chat, admin):
+    admin.ok("PUT", "aliases/any", {"variants": [{"model_id": "small", "weight": 1}]})
+    allow(admin, model_limits={"any": {"rpm": 1}})
+    chat.script(small=[answer(), answer()])
+    assert chat.post(model="any").status_code == 200
+    response = chat.post(model="any")
+    assert (response.status_code, error_of(response)["model"]) == (429, "any")
+    assert chat.post(model="small").status_code == 200
+
+
+def test_a_count_of_refusals_has_those_for_models(chat, admin):
+    allow(admin, model_limits={"small": {"tpm": 9}})
+    assert chat.post(model="small", messages=MESSAGES * 100).status_code == 429
+    metrics = chat.client.get("/metrics", headers=bearer(METRICS_TOKEN)).text
+    assert 'tokenhub_rate_limited_total{scope="key and model"} 1.0' in metrics
+
+
+@pytest.mark.parametrize("is_limited", [True, False])
+def test_of_its_own_limits_a_provider_speaks_only_to_callers_who_have_none_of_ours(
+    chat, admin, is_limited
+):
+    theirs = (("request-id", "req_theirs"), ("anthropic-ratelimit-requests-limit", "4000"))
+    told = replace(answer(), headers=theirs)
+    chat.script(small=[told])
+    if is_limited:
+        allow(admin, tpm=1000)
+    response = send(chat, "/v1/messages")
+    assert response.headers["request-id"] == "req_theirs"
+    assert ("anthropic-ratelimit-requests-limit" in response.headers) == (not is_limited)
+    assert ("anthropic-ratelimit-tokens-limit" in response.headers) == is_limited

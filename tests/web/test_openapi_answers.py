@@ -29,6 +29,9 @@ class World:
         prices = {"input_per_1k": 0.001, "output_per_1k": 0.002}
         admin.model("small", upstream_model="sim-fast", max_context_tokens=4000, **prices)
         admin.model("with/slashes", upstream_model="sim-fast", enabled=True, **prices)
+        variants = [{"model_id": id_, "weight": 1} for id_ in ("small", "with/slashes")]
+        admin.ok("PUT", "aliases/fast", {"variants": variants})
+        admin.model("vectors", upstream_model="sim-embed", capabilities=["embeddings"], **prices)
         self.team_id = admin.ok("POST", "teams", {"name": "Ops"})["team"]["id"]
         issued = admin.ok("POST", "apikeys", {"name": "one", "team_id": self.team_id})
         scopeless = admin.ok("POST", "apikeys", {"name": "other", "scopes": []})
@@ -153,7 +156,7 @@ def test_a_request_that_no_model_may_serve_is_refused_as_described(world):
     world.admin.send("DELETE", "models/with/slashes")
     response = world.ask(f"POST {CHAT}", chat(messages=[{"role": "user", "content": "x" * 90_000}]))
     assert response.status_code == 503
-    assert response.get_json()["error"]["skips"] == {"context_overflow": 1}
+    assert response.get_json()["error"]["skips"] == {"capability": 1, "context_overflow": 1}
     check(f"POST {CHAT}", response)
 
 

@@ -66,6 +66,7 @@ def test_a_plain_key_has_no_limits_and_no_budgets(admin, owner_of):
         "models": ["small", "with/slashes"],
         "expires_at": None,
         "limits": NO_LIMITS,
+        "model_limits": {},
         "team_limits": None,
         "budgets": [],
         "spend": {"day_usd": 0, "month_usd": 0, "total_usd": 0},
@@ -79,9 +80,10 @@ def test_its_limits_and_its_teams_are_told_apart(admin, owner_of):
     admin.model("large")
     expiry = "2099-01-01T00:00:00.000Z"
     found = owner_of(team_id=team["id"], rate_limit_rps=5, tpm=1000, max_parallel=2,
-                     expires_at=expiry).look()  # fmt: skip
+                     expires_at=expiry, model_limits={"small": {"rpm": 7}}).look()  # fmt: skip
     assert found["team"] == {"id": team["id"], "name": "Ops"}
     assert found["limits"] == {**NO_LIMITS, "rate_limit_rps": 5, "tpm": 1000, "max_parallel": 2}
+    assert found["model_limits"] == {"small": {**NO_LIMITS, "rpm": 7}}
     assert found["team_limits"] == {**NO_LIMITS, "rpm": 100}
     assert (found["models"], found["expires_at"]) == (["small"], expiry)
 

@@ -18,8 +18,9 @@ from tokenhub.db import Database, expected_head, find_version
 from tokenhub.db.copying import has_rows, list_layouts, read_rows
 from tokenhub.errors import ConfigError
 
-LEFT_OUT = frozenset({"admin_sessions"})
-"""Tables that are not copied: who has logged out meanwhile must not be logged in again."""
+LEFT_OUT = frozenset({"admin_sessions", "idempotency_keys"})
+"""Tables that are not copied: who has logged out meanwhile must not be logged in again, and answers
+are for whoever asks again at once."""
 
 LONGEST_SECS = 86_400.0
 

@@ -19,7 +19,9 @@ from tokenhub.board.endpoints import ENDPOINTS_MAX, PROVIDERS_MAX, Endpoints
 from tokenhub.board.memory import Memory
 from tokenhub.board.purse import Purse
 from tokenhub.board.rates import Rates
+from tokenhub.board.replays import Replays
 from tokenhub.board.throttle import THROTTLE_WORDS, Throttle
+from tokenhub.board.turns import TURN_WORDS, Turns
 from tokenhub.board.vault import LastUse, Tries
 from tokenhub.board.vitals import ROWS_MAX as VITAL_ROWS
 from tokenhub.board.vitals import Vitals
@@ -56,7 +58,7 @@ class Board:
         words += COUNTER_ROWS * (slots * FIELDS + 40)
         words += VITAL_ROWS * (slots * WINDOWS * WINDOW_WORDS + 40)
         words += (PROVIDERS_MAX + ENDPOINTS_MAX) * 16
-        words += THROTTLE_WORDS + rates.words_for(slots) + purse.words_for(slots)
+        words += THROTTLE_WORDS + TURN_WORDS + rates.words_for(slots) + purse.words_for(slots)
         self._memory = Memory(words)
         self._words = self._memory.words
         self._header = self._memory.reserve(HEADER)
@@ -73,6 +75,8 @@ class Board:
         self.admin_throttle = Throttle(self._memory, rest_secs=rest_secs, now_ms=monotonic_ms)
         self.rates = Rates(self._memory, slots=slots)
         self.purse = Purse(self._memory, slots=slots)
+        self.turns = Turns(self._memory)
+        self.replays = Replays(self._memory)
         self._words[self._header + NEXT_SEGMENT] = first_segment
 
     # Slots: handed out by the arbiter, which forks one worker at a time.

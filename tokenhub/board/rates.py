@@ -18,8 +18,8 @@ from tokenhub.board.memory import Memory
 from tokenhub.board.places import REACH, Places
 from tokenhub.limits import MINUTE_WORDS, Share
 
-Scope = Literal["address", "admin", "key", "team"]
-SCOPES: tuple[Scope, ...] = ("address", "admin", "key", "team")
+Scope = Literal["address", "admin", "key", "team", "key and model"]
+SCOPES: tuple[Scope, ...] = ("address", "admin", "key", "team", "key and model")
 
 LimitName = Literal["rps", "rpm", "tpm", "parallel"]
 
@@ -49,6 +49,9 @@ class Refusal(NamedTuple):
     wait_ns: int | None
 
 
+_Rows = list[tuple[Claim, int]]
+
+
 class Standing(NamedTuple):
     """What a claim has left of its limits now, and in how many nanoseconds it has all again."""
 
@@ -76,7 +79,8 @@ def words_for(slots: int) -> int:
 
 
 class Rates:
-    """Addresses, each with a bucket; and subjects (keys, teams), each with all that limits know.
+    """Addresses, each with a bucket; and subjects (keys, teams, what a key asks of one model), each
+    with all that limits know.
 
     Args:
         now_ns: a clock that all processes of this host share, and that never goes back.
@@ -123,19 +127,12 @@ class Rates:
         """
         with self._memory.lock():
             now = self._now_ns()
-            rows = [(claim, self._row_of(claim, now)) for claim in claims]
-            refusals = [
-                Refusal(claim, name, wait_ns)
-                for claim, row in rows
-                if row is not None
-                for name, wait_ns in self._waits(claim.share, row, now)
-                if wait_ns > 0
-            ]
+            rows = self._rows_of(claims, now)
+            refusals = self._refusals_of_one(rows, now)
             if refusals:
                 return self._refuse(refusals)
             for claim, row in rows:
-                if row is not None:
-                    self._take_request(claim.share, row, slot, now)
+                self._take_request(claim.share, row, slot, now)
         return None
 
     def take_tokens(self, claims: Sequence[Claim], tokens: int) -> Refusal | int:
@@ -148,18 +145,31 @@ class Rates:
         """
         with self._memory.lock():
             now = self._now_ns()
-            rows = [(claim, self._row_of(claim, now)) for claim in claims if claim.share.tpm]
+            rows = self._rows_of([claim for claim in claims if claim.share.tpm], now)
+            refusals = self._refusals_of_tokens(rows, now, tokens)
+            if refusals:
+                return self._refuse(refusals)
+            self._take_tokens(rows, now, tokens)
+        return now
+
+    def take_all(self, claims: Sequence[Claim], slot: int, tokens: int) -> Refusal | int:
+        """Take one request and its tokens of all claims, or nothing of any: `take` and
+        `take_tokens` in one. Pair with `give_back`.
+
+        Returns: when they were taken (for `correct_tokens`), or the limit to wait for longest.
+        """
+        with self._memory.lock():
+            now = self._now_ns()
+            rows = self._rows_of(claims, now)
             refusals = [
-                Refusal(claim, "tpm", wait_ns)
-                for claim, row in rows
-                if row is not None
-                and (wait_ns := self._wait_for_tokens(claim.share, row, now, tokens)) != 0
+                *self._refusals_of_one(rows, now),
+                *self._refusals_of_tokens(rows, now, tokens),
             ]
             if refusals:
                 return self._refuse(refusals)
-            for _, row in rows:
-                if row is not None:
-                    self._add_tokens(row, now, tokens)
+            for claim, row in rows:
+                self._take_request(claim.share, row, slot, now)
+            self._take_tokens(rows, now, tokens)
         return now
 
     def correct_tokens(self, claims: Sequence[Claim], then_ns: int, tokens: int) -> None:
@@ -218,6 +228,24 @@ class Rates:
         """How many requests were refused, by whose limit it was."""
         return {scope: self._words[self._refused + at] for at, scope in enumerate(SCOPES)}
 
+    def _refusals_of_one(self, rows: _Rows, now: int) -> list[Refusal]:
+        """What is in the way of one more request."""
+        return [
+            Refusal(claim, name, wait_ns)
+            for claim, row in rows
+            for name, wait_ns in self._waits(claim.share, row, now)
+            if wait_ns > 0
+        ]
+
+    def _refusals_of_tokens(self, rows: _Rows, now: int, tokens: int) -> list[Refusal]:
+        """What is in the way of so many more tokens."""
+        return [
+            Refusal(claim, "tpm", wait_ns)
+            for claim, row in rows
+            if claim.share.tpm
+            and (wait_ns := self._wait_for_tokens(claim.share, row, now, tokens)) != 0
+        ]
+
     def _waits(self, share: Share, row: int, now: int) -> list[tuple[LimitName, int]]:
         """How long one more request must wait for each limit."""
         words = self._words
@@ -254,13 +282,22 @@ class Rates:
         if share.parallel:
             words[self._in_flight_at(slot, row)] += 1
 
+    def _take_tokens(self, rows: _Rows, now: int, tokens: int) -> None:
+        for claim, row in rows:
+            if claim.share.tpm:
+                self._add_tokens(row, now, tokens)
+
     def _add_tokens(self, row: int, now: int, tokens: int) -> None:
         limits.add_to_minute(self._words, self._column(row, TOKENS), now, tokens)
         self._subjects.keep(row, now + MINUTE_NS)
 
+    def _rows_of(self, claims: Sequence[Claim], now: int) -> _Rows:
+        """The claims that have a row; one for which there is none to be had is not limited."""
+        rows = ((claim, self._row_of(claim, now)) for claim in claims)
+        return [(claim, row) for claim, row in rows if row is not None]
+
     def _row_of(self, claim: Claim, now: int) -> int | None:
-        """The claim's row; None if there is none to be had: then it is not limited. Under the
-        lock."""
+        """The claim's row, if there is one to be had. Under the lock."""
         row = self._subjects.find(claim.fingerprint)
         if row is None:
             row = self._subjects.take(claim.fingerprint, now, until_ns=now + MINUTE_NS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -48,8 +48,9 @@ class Change:
     """One administrative change, as it is written down.
 
     Args:
-        kind: provider, model, key, team, admin, routing, vault: what workers must load again (the
-            vault itself has no id); health: what they must forget; secret: what none of them has.
+        kind: provider, model, alias, key, team, admin, routing, vault: what workers must load
+            again (the vault itself has no id); health: what they must forget; secret: what none of
+            them has.
         entity_id: which one.
         action: the audit's word, such as `provider.upsert`.
         detail: before and after, secrets masked.
@@ -71,6 +72,7 @@ class Catalog:
         defaults: routing defaults from the settings; those saved through the API win.
         adapter_types: provider types that we can speak to.
         with_demo: whether demo providers count.
+        wildcard: models that a request for `*` is spread over, where no alias of that name is.
         on_vault_change: called when a stored secret has changed.
     """
 
@@ -82,6 +84,7 @@ class Catalog:
         defaults: RoutingDefaults,
         adapter_types: Collection[str],
         with_demo: bool,
+        wildcard: Sequence[str] = (),
         on_vault_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
@@ -89,6 +92,7 @@ class Catalog:
         self._defaults = defaults
         self._adapter_types = frozenset(adapter_types)
         self._with_demo = with_demo
+        self._wildcard = tuple(wildcard)
         self._on_vault_change = on_vault_change
         self._loading: gevent.Greenlet[..., None] | None = None
         self._failed_at = float("-inf")
@@ -260,6 +264,7 @@ class Catalog:
             defaults=self._defaults,
             adapter_types=self._adapter_types,
             with_demo=self._with_demo,
+            wildcard=self._wildcard,
         )
 
 

@@ -15,8 +15,18 @@ from sqlalchemy import Connection
 
 from tokenhub import store
 from tokenhub.access import Admins
+from tokenhub.aliases import WILDCARD
 from tokenhub.budgets import Budget, Subject
-from tokenhub.domain import ApiKey, Model, Provider, RoutingDefaults, Team, VaultRow
+from tokenhub.domain import (
+    Alias,
+    ApiKey,
+    Model,
+    Provider,
+    RoutingDefaults,
+    Team,
+    Variant,
+    VaultRow,
+)
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -34,6 +44,9 @@ class Snapshot:
         sealed: the vault's entries of providers as they are stored, useless without its key.
         vault: the vault itself, likewise; None = it was never set up.
         saved_defaults: those saved through the API, if any; then `defaults` are the same.
+        aliases: by name, disabled ones too; in a key's view with the variants that it may use.
+        pool: what a request for `*`, or for nothing in particular, is spread over, likewise;
+            None = everything.
         allowed: of the models, the ids of those that may be asked for, and then `routable` has no
             others; None = all. See `seen_by`.
     """
@@ -51,11 +64,16 @@ class Snapshot:
     admins: Admins = field(default_factory=Admins)
     teams: Mapping[str, Team] = field(default_factory=dict)
     budgets: Mapping[Subject, tuple[Budget, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+    pool: Alias | None = None
     allowed: frozenset[str] | None = None
     _views: dict[str, Snapshot] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def seen_by(self, key: ApiKey) -> Snapshot:
         """The catalog as a key may use it: with the models that it and its team are allowed.
+
+        An alias that a list has by its name is allowed with all its models; of any other, those
+        of its models that are allowed themselves. A list's `*` stands for models only.
 
         Worked out at the key's first request; itself for one that is allowed all.
         """
@@ -73,7 +91,24 @@ class Snapshot:
             id_ for id_ in self.models if all(_is_listed(id_, each) for each in lists)
         )
         routable = tuple(model for model in self.routable if model.id in allowed)
-        return replace(self, routable=routable, allowed=allowed)
+        aliases = {name: _narrowed(alias, lists) for name, alias in self.aliases.items()}
+        pool = None if self.pool is None else _narrowed(self.pool, lists)
+        return replace(self, routable=routable, allowed=allowed, aliases=aliases, pool=pool)
+
+    def can_route(self, model_id: str) -> bool:
+        """Whether there is such a model, enabled and at a usable provider, whoever asks."""
+        model = self.models.get(model_id)
+        return model is not None and model.enabled and model.provider_id in self.usable
+
+    def offered_aliases(self) -> list[Alias]:
+        """The aliases that can be asked for, by name."""
+        return [
+            alias
+            for name, alias in sorted(self.aliases.items())
+            if alias.enabled
+            and name != WILDCARD
+            and any(self.can_route(variant.model_id) for variant in alias.variants)
+        ]
 
 
 @dataclass
@@ -90,6 +125,7 @@ class Parts:
     admins: Admins = field(default_factory=Admins)
     teams: dict[str, Team] = field(default_factory=dict)
     budgets: dict[Subject, tuple[Budget, ...]] = field(default_factory=dict)
+    aliases: dict[str, Alias] = field(default_factory=dict)
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Parts:
@@ -104,6 +140,7 @@ class Parts:
             admins=snapshot.admins,
             teams=dict(snapshot.teams),
             budgets=dict(snapshot.budgets),
+            aliases=dict(snapshot.aliases),
         )
         parts.keys_by_id = {key.id: key for key in snapshot.keys.values()}
         return parts
@@ -121,6 +158,7 @@ class Parts:
             admins=loaded.admins,
             teams=loaded.teams,
             budgets=loaded.budgets,
+            aliases=loaded.aliases,
         )
 
 
@@ -131,12 +169,13 @@ def assemble(
     defaults: RoutingDefaults,
     adapter_types: Collection[str],
     with_demo: bool,
+    wildcard: Sequence[str] = (),
 ) -> Snapshot:
     """Put a Snapshot together.
 
     Args:
         defaults: those of the settings, where none are saved.
-        adapter_types, with_demo: see `Catalog`.
+        adapter_types, with_demo, wildcard: see `Catalog`.
     """
     # Demo providers are gone as soon as a real one exists.
     demo = with_demo and all(each.demo for each in parts.providers.values())
@@ -163,6 +202,8 @@ def assemble(
         admins=parts.admins,
         teams=MappingProxyType(parts.teams),
         budgets=MappingProxyType(parts.budgets),
+        aliases=MappingProxyType(parts.aliases),
+        pool=_pool(parts.aliases, routable, wildcard),
     )
 
 
@@ -197,6 +238,10 @@ def _reload_team(connection: Connection, team_id: str, parts: Parts) -> None:
     _put(parts.teams, team_id, store.find_team(connection, team_id))
 
 
+def _reload_alias(connection: Connection, name: str, parts: Parts) -> None:
+    _put(parts.aliases, name, store.find_alias(connection, name))
+
+
 def _reload_budgets(connection: Connection, subject: str, parts: Parts) -> None:
     kind, _, id_ = subject.partition(":")
     _put(parts.budgets, (kind, id_), store.find_budgets(connection, (kind, id_)) or None)
@@ -218,6 +263,7 @@ _RELOAD: Mapping[str, Callable[[Connection, str, Parts], None]] = {
     "model": _reload_model,
     "key": _reload_key,
     "team": _reload_team,
+    "alias": _reload_alias,
     "budget": _reload_budgets,
     "admin": _reload_admins,
     "vault": _reload_vault,
@@ -230,6 +276,36 @@ def _is_listed(model_id: str, patterns: tuple[str, ...]) -> bool:
         model_id.startswith(each[:-1]) if each.endswith("*") else model_id == each
         for each in patterns
     )
+
+
+def _narrowed(alias: Alias, lists: Sequence[tuple[str, ...]]) -> Alias:
+    """An alias with those of its variants that all lists allow, by its name or by theirs."""
+    variants = tuple(
+        variant
+        for variant in alias.variants
+        if all(alias.name in each or _is_listed(variant.model_id, each) for each in lists)
+    )
+    return alias if variants == alias.variants else replace(alias, variants=variants)
+
+
+def _pool(
+    aliases: Mapping[str, Alias], routable: Sequence[Model], wildcard: Sequence[str]
+) -> Alias | None:
+    """The alias `*`, or what the settings put in its place: those of them that there are, in turn
+    (reference §8.4)."""
+    alias = aliases.get(WILDCARD)
+    if alias is not None and alias.enabled:
+        return alias
+    found = (_find_by_name(name, routable) for name in wildcard)
+    members = dict.fromkeys(model_id for model_id in found if model_id is not None)
+    variants = tuple(Variant(model_id, 1) for model_id in members)
+    return Alias(WILDCARD, variants, sticky_by="round_robin") if variants else None
+
+
+def _find_by_name(name: str, routable: Sequence[Model]) -> str | None:
+    """The model with this id, or else the first by id that has it behind a prefix."""
+    ids = [model.id for model in routable]
+    return name if name in ids else next((i for i in ids if i.endswith(f"/{name}")), None)
 
 
 def _put(table: dict[K, T], name: K, value: T | None) -> None:

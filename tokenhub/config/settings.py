@@ -147,6 +147,13 @@ class Settings:
         "43200",
         "How long a browser session of the admin API lasts.",
     )
+    cors_origins: tuple[str, ...] = _row(
+        "Access",
+        values.words,
+        "",
+        "Origins whose pages may call the client API from a browser, separated by commas; `*` = "
+        "any. Unset: none.",
+    )
     rate_limit_rps: float = _row(
         "Limits",
         values.decimal(0, 1_000_000),
@@ -222,6 +229,38 @@ class Settings:
         values.one_of("404", "route"),
         "404",
         "A model name we do not know: refuse it, or let the router choose.",
+    )
+    wildcard_models: tuple[str, ...] = _row(
+        "Routing",
+        values.words,
+        "",
+        "Models, by id, that a request for `*` is spread over in turn, where no alias of that name "
+        "exists. Unset: the router chooses among all.",
+    )
+    directives: str = _row(
+        "Routing",
+        values.one_of("off", "key", "on"),
+        "key",
+        "Whether `@@tokenhub` lines in a user's message steer routing: never, for keys that allow "
+        "it, or for all.",
+    )
+    hedge_after_ms: int = _row(
+        "Routing",
+        values.integer(0, 300_000),
+        "0",
+        "Ask another model as well when nobody has answered for so long; 0 = never.",
+    )
+    max_hedged_providers: int = _row(
+        "Routing",
+        values.integer(2, 5),
+        "3",
+        "How many models are asked at once, at most, where that is done.",
+    )
+    schema_repairs: int = _row(
+        "Routing",
+        values.integer(0, 5),
+        "1",
+        "How often a model is asked again whose answer does not keep to the schema asked for.",
     )
     provider_timeout_secs: float | None = _row(
         "Providers",

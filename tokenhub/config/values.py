@@ -73,6 +73,10 @@ def one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def words(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
+
+
 def address(text: str) -> Address:
     host, found, port = text.rpartition(":")
     if not found or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:

@@ -31,6 +31,7 @@ providers = Table(
     text("cred_store"),
     boolean("demo"),
     Column("endpoints", Text, nullable=False, server_default="[]"),  # JSON
+    Column("native_responses", Boolean, nullable=False, server_default=false()),
     integer("revision"),
     integer("created_at"),
     integer("updated_at"),
@@ -62,6 +63,8 @@ models = Table(
     integer("revision"),
     integer("created_at"),
     integer("updated_at"),
+    Column("tags", Text, nullable=False, server_default="[]"),  # JSON
+    Column("fallbacks", Text, nullable=False, server_default="[]"),  # JSON
 )
 
 price_versions = Table(
@@ -106,6 +109,7 @@ api_keys = Table(
     Column("rpm", BigInteger, nullable=False, server_default="0"),
     Column("tpm", BigInteger, nullable=False, server_default="0"),
     Column("max_parallel", BigInteger, nullable=False, server_default="0"),
+    Column("model_limits", Text, nullable=False, server_default="{}"),  # JSON
     Index(None, "created_at", "id"),
 )
 
@@ -171,6 +175,7 @@ model_aliases = Table(
     text("sticky_by"),
     integer("created_at"),
     integer("updated_at"),
+    Column("revision", BigInteger, nullable=False, server_default="1"),
 )
 
 credentials_file = Table(

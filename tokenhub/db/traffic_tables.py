@@ -174,6 +174,20 @@ tsdb_points = Table(
     Index(None, "metric", "model_id", "provider_id", "at"),
 )
 
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    text("name", primary_key=True),
+    text("state"),
+    text("owner"),
+    text("request_id"),
+    binary("digest"),
+    integer("expires_at"),  # of one in flight: the lease of its owner
+    integer("size"),
+    binary("answer"),
+    Index(None, "expires_at"),
+)
+
 
 def _sums() -> tuple[AnyColumn, ...]:
     names = (

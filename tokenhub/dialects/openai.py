@@ -38,12 +38,16 @@ def read_request(raw: bytes) -> ChatRequest:
     Raises:
         InvalidRequest: naming the field that is wrong.
     """
-    body = parse_object(raw)
-    model = body.get("model")
-    if model is None:
-        model = ""
-    elif not isinstance(model, str):
-        raise InvalidRequest("model must be a string", param="model")
+    return request_of(parse_object(raw))
+
+
+def request_of(body: dict[str, Any]) -> ChatRequest:
+    """Check the body of a chat completion request that is parsed already.
+
+    Raises:
+        InvalidRequest: naming the field that is wrong.
+    """
+    model = model_of(body)
     has_image = _check_messages(body.get("messages"))
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
@@ -61,6 +65,20 @@ def read_request(raw: bytes) -> ChatRequest:
         wants_usage=bool(options and options.get("include_usage")),
         needs=_needs(body, has_image),
     )
+
+
+def model_of(body: Mapping[str, Any]) -> str:
+    """The model that is asked for; "" when none is.
+
+    Raises:
+        InvalidRequest: it is no string.
+    """
+    model = body.get("model")
+    if model is None:
+        return ""
+    if not isinstance(model, str):
+        raise InvalidRequest("model must be a string", param="model")
+    return model
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
@@ -87,8 +105,11 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 
 
 def with_output_limit(request: ChatRequest, tokens: int) -> ChatRequest:
-    """The same request with an answer of at most `tokens`."""
-    key = "max_completion_tokens" if request.body.get("max_completion_tokens") else "max_tokens"
+    """The same request with an answer of at most `tokens`, in the older word only if the caller
+    uses it: OpenAI's reasoning models refuse that, and vLLM takes both."""
+    body = request.body
+    is_older = body.get("max_tokens") is not None and body.get("max_completion_tokens") is None
+    key = "max_tokens" if is_older else "max_completion_tokens"
     return replace(request, body={**request.body, key: tokens}, output_tokens_max=tokens)
 
 
@@ -128,6 +149,10 @@ class StreamMeter:
         """The mark that ends a stream, for a provider that ended without saying so."""
         return DONE
 
+    def fail(self, error: ProviderError) -> bytes:
+        """The event that ends a stream that broke off."""
+        return error_event(error)
+
     @property
     def usage(self) -> Usage | None:
         """What the provider said that it used."""
@@ -152,7 +177,7 @@ class StreamMeter:
         start = cut if cut > 1 else 0
         kept = [block[:start]]
         for raw, data in self._split(block[start:]):
-            chunk = _object(data) if b'"usage"' in data else {}
+            chunk = object_of(data) if b'"usage"' in data else {}
             if chunk.get("usage"):
                 self._usage_payload = chunk
                 if self._hide_usage and not chunk.get("choices"):
@@ -164,7 +189,7 @@ class StreamMeter:
         unread, self._unread, self._unread_bytes = self._unread, [], 0
         for block in unread:
             for _, data in self._split(block):
-                choices = _object(data).get("choices")
+                choices = object_of(data).get("choices")
                 for choice in choices if isinstance(choices, list) else ():
                     self._look_at(choice)
 
@@ -189,7 +214,7 @@ class StreamMeter:
 
 def opens_stream(data: bytes) -> bool:
     """Whether an event has nothing of an answer in it yet: a role, a prompt's filter results."""
-    chunk = _object(data)
+    chunk = object_of(data)
     choices = chunk.get("choices")
     if not isinstance(choices, list) or chunk.get("usage"):
         return False
@@ -235,6 +260,15 @@ def count_of(usage: Any, key: str) -> int:
     return int(value) if 0 <= value <= TOKENS_MAX else 0
 
 
+def object_of(data: bytes) -> dict[str, Any]:
+    """The JSON object in an event's data; an empty one when there is none."""
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def error_body(error: TokenHubError) -> dict[str, Any]:
     """The OpenAI error envelope; details beyond it stand beside `code`."""
     return {
@@ -278,6 +312,8 @@ def _check_messages(messages: Any) -> bool:
                 "content must be a string, an array of parts or null",
                 param=f"messages[{number}].content",
             )
+        if message.get("tool_calls") == []:  # vLLM says so of every answer, and OpenAI refuses it
+            del message["tool_calls"]
         if isinstance(content, list) and not has_image:
             has_image = any(isinstance(part, dict) and "image_url" in part for part in content)
     return has_image
@@ -317,15 +353,6 @@ def _says_something(choice: Any) -> bool:
     if not isinstance(delta, dict) or choice.get("finish_reason"):
         return True
     return any(value for name, value in delta.items() if name != "role")
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    """The JSON object in an event's data; an empty one when there is none."""
-    try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _refuse_duplicates(raw: bytes) -> None:

@@ -1,7 +1,10 @@
 """Serve a request: decide, attempt, fail over, settle. Whole and streamed are the same path."""
 
-from tokenhub.gateway.exchange import Exchange, begin
+from tokenhub.gateway.attempts import NotNeeded
+from tokenhub.gateway.counting import count_tokens
+from tokenhub.gateway.exchange import Called, Exchange, begin
 from tokenhub.gateway.gateway import Gateway
 from tokenhub.gateway.relay import Relay
+from tokenhub.gateway.told import Told
 
-__all__ = ["Exchange", "Gateway", "Relay", "begin"]
+__all__ = ["Called", "Exchange", "Gateway", "NotNeeded", "Relay", "Told", "begin", "count_tokens"]

@@ -8,7 +8,8 @@ for the question whether a recovering model may be tried, which is the board's t
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from tokenhub.domain import Candidate, ChatRequest, Decision
@@ -82,6 +83,27 @@ class Course:
             return step
         return self._next_candidate() or self._next_spare() or self._retry()
 
+    def next_beside(self, providers: Container[str], count: int) -> Step | None:
+        """Who may be asked while others are at work: the remedy for a failure, else a candidate,
+        of another provider if there is one. Never a spare one nor a retry: those are for when all
+        have failed.
+
+        Args:
+            providers: where they are at work.
+            count: how many they are.
+        """
+        if len(self.failures) + count >= ATTEMPTS_MAX:
+            return None
+        if self._urgent is not None:
+            step, self._urgent = self._urgent, None
+            return step
+        self._prefer_others(providers)
+        return self._next_candidate()
+
+    def defer(self, step: Step) -> None:
+        """It cannot be asked while others are at work; it may be when they have failed."""
+        self._deferred.append((step.candidate, step.reason))
+
     def fail(self, step: Step, error: ProviderError) -> None:
         """A step came to nothing: whoever may do better comes next."""
         self.failures.append((step.candidate, error))
@@ -100,11 +122,21 @@ class Course:
     def _next_candidate(self) -> Step | None:
         for candidate in self._candidates:
             reason, self._reason = self._reason, ""
-            reason = reason or f"routed-weight-{candidate.model.weight}"
+            reason = reason or candidate.reason or f"routed-weight-{candidate.model.weight}"
             if self._admit(candidate):
                 return Step(candidate, reason)
             self._deferred.append((candidate, reason))
         return None
+
+    def _prefer_others(self, providers: Container[str]) -> None:
+        """The first candidate of another provider comes first. If none is left, nothing changes."""
+        passed: list[Candidate] = []
+        for candidate in self._candidates:
+            if candidate.model.provider_id not in providers:
+                self._candidates = chain((candidate, *passed), self._candidates)
+                return
+            passed.append(candidate)
+        self._candidates = iter(passed)
 
     def _next_spare(self) -> Step | None:
         if self._deferred:

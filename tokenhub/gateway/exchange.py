@@ -1,57 +1,57 @@
 """One request from the moment its key was accepted to its record.
 
 An `Exchange` ends in exactly one record, whoever ends it: the answer, an error, the caller leaving.
-Here is the only loop over candidates; what follows a failure is read from the error's `next_step`,
-never from a status code.
+It may call models several times until then; who is asked for each call is `attempts`' business.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
-
-import gevent
+from typing import NamedTuple, Self, TypeVar
 
 from tokenhub.board.board import unix_ms
-from tokenhub.budgets import hard_accounts
 from tokenhub.catalog import Snapshot
-from tokenhub.dialects.openai import with_output_limit
-from tokenhub.domain import (
-    Attempt,
-    Caller,
-    Candidate,
-    ChatRequest,
-    Decision,
-    Ending,
-    Outcome,
-    Policy,
-    Usage,
-)
-from tokenhub.errors import (
-    ProviderError,
-    RequestRefused,
-    TokenHubError,
-    UpstreamRefused,
-    VaultError,
-)
-from tokenhub.gateway.course import ENDPOINTS_MAX, Course, Step
+from tokenhub.domain import Caller, ChatRequest, Decision, Ending, Outcome, Policy
+from tokenhub.errors import DeadlineExceeded, ProviderError, TokenHubError
+from tokenhub.gateway.attempts import Attempts, Send, TimeIsUp, Turn, usage_of, word_for
+from tokenhub.gateway.books import Books
 from tokenhub.gateway.gateway import Gateway
-from tokenhub.gateway.ledger import INTERNAL_ERROR, Try, broken_off, failed, worked
-from tokenhub.gateway.money import Money
-from tokenhub.gateway.relay import Relay
-from tokenhub.gateway.standing import Standing
-from tokenhub.gateway.verdict import OF_THE_ENDPOINT, end_of, last_word, without_key
+from tokenhub.gateway.ledger import INTERNAL_ERROR, NO_FAILURE, broken_off, worked
+from tokenhub.gateway.race import Race
+from tokenhub.gateway.relay import Pass, Relay
+from tokenhub.gateway.told import Steps, Told
+from tokenhub.gateway.verdict import end_of
 from tokenhub.limiter import Ticket
-from tokenhub.providers.base import Adapter, Answer, Stream, Target
-from tokenhub.routing import RECOVERING, ROUTED_AS_NAMED
+from tokenhub.providers.base import Adapter, Answer, Headers, Stream, Target
 
 SLOW_CLIENT_SECS = 5.0
 """A stream that waited longer for its reader than this, and than for its provider, says nothing
 about the provider when it breaks."""
 
-T = TypeVar("T")
+T = TypeVar("T", Answer, Stream)
+
+
+class Called(NamedTuple):
+    """What one call of a request has come to.
+
+    Args:
+        cost_nanousd: of all its attempts; None = a price is unknown.
+        latency_ms: of the attempt that answered.
+        reason: why it was this model, as in `X-TokenHub-Reason`.
+        attempts: how many it took.
+        output_tokens_max: the limit of the answer, where the caller's did not fit.
+    """
+
+    answer: Answer
+    model_id: str
+    provider_id: str
+    cost_nanousd: int | None
+    latency_ms: int
+    reason: str
+    attempts: int
+    output_tokens_max: int | None
 
 
 def begin(
@@ -62,11 +62,8 @@ def begin(
     *,
     ticket: Ticket | None = None,
 ) -> Exchange:
-    """A new exchange for an admitted caller; use it as a context manager.
-
-    Args:
-        ticket: what it holds of the limits of its key and team; the exchange releases it.
-    """
+    """A new exchange for an admitted caller; use it as a context manager. It releases the ticket,
+    which is what the caller holds of the limits of its key and team."""
     return Exchange(
         gateway,
         snapshot,
@@ -92,6 +89,7 @@ class Exchange:
     Attributes:
         dropped: what the caller asked for and the answering provider's dialect cannot say.
         output_tokens_max: the limit of the answer, where the caller's did not fit the context.
+        headers: those of the provider's that its caller gets too.
     """
 
     def __init__(
@@ -101,15 +99,14 @@ class Exchange:
         self._ticket = ticket
         self._snapshot = snapshot
         self.outcome = outcome
-        self._began = time.monotonic()
-        self._upstream_secs = 0.0
-        self._standing = Standing(gateway.board, gateway.rng, outcome.request_id)
-        self._money = self._find_money()
-        self._was_opened = False
+        self._books = Books(gateway, snapshot, outcome)
+        self._calls = 0
         self._is_settled = False
-        self._relay: Relay | None = None
+        self._relay: Relay | Told | None = None
+        self._streaming: Attempts[Stream] | None = None
         self.dropped: tuple[str, ...] = ()
         self.output_tokens_max: int | None = None
+        self.headers: Headers = ()
 
     def __enter__(self) -> Self:
         return self
@@ -122,15 +119,14 @@ class Exchange:
     ) -> None:
         if self._relay is not None and error is None:
             return  # the stream settles itself when it ends
-        if error is not None:
-            self._end(*end_of(error))
-            if isinstance(error, TokenHubError) and self.outcome.attempts:
-                error.headers["X-TokenHub-Attempts"] = str(len(self.outcome.attempts))
+        if error is not None and isinstance(error, TokenHubError) and self.outcome.attempts:
+            error.headers["X-TokenHub-Attempts"] = str(len(self.outcome.attempts))
+        relay = self._relay
         try:
-            self.settle()
+            self._break_off(error)
         finally:
-            if self._relay is not None:
-                self._relay.close()
+            if relay is not None:
+                relay.close()
 
     def serve(self, request: ChatRequest, policy: Policy) -> Answer:
         """Answer a request whole.
@@ -138,25 +134,69 @@ class Exchange:
         Raises:
             RoutingError, RequestRefused, VaultLocked: what the caller is told.
         """
-        decision = self._decide(request, policy)
+        called = self.call(request, policy)
+        self.finish(called)
+        return called.answer
 
-        def call(adapter: Adapter, target: Target, asked: ChatRequest) -> Answer:
-            return adapter.send(
-                target, asked, self._gateway.whole_timeouts, self.outcome.request_id
-            )
+    def call(self, request: ChatRequest, policy: Policy) -> Called:
+        """Have one question answered whole, as one of as many as the request takes: `finish` when
+        it is answered itself. Several greenlets may call at once; end them before the exchange. All
+        is in the one outcome, and the policy's deadline counts from when the request came.
 
-        answer, made = self._attempt_all(request, decision, call)
-        usage = answer.usage or Usage(request.input_tokens, len(answer.body) // 4, is_estimate=True)
-        took_ms = self._since(made.began)
-        self._add(worked(made, usage, took_ms))
-        self._standing.praise(made.candidate, took_ms, took_ms)
-        self.dropped = answer.dropped
-        self.outcome.response_bytes = len(answer.body)
+        Raises:
+            RoutingError, RequestRefused, VaultLocked: nobody answers it. Its attempts are booked.
+        """
+
+        timeouts, request_id = self._gateway.whole_timeouts, self.outcome.request_id
+
+        def send(adapter: Adapter, target: Target, asked: ChatRequest) -> Answer:
+            return adapter.send(target, asked, timeouts, request_id)
+
+        attempts = self._begin_call(request, policy, self._decide(request, policy), send)
+        answer, turn = self._run(attempts, request, policy)
+        took_ms = self._since(turn.began)
+        attempts.finish(turn, worked(turn, usage_of(answer, request), took_ms))
+        attempts.standing.praise(turn.candidate, took_ms, took_ms)
+        attempts.standing.settle()
+        if turn.speech is not None:
+            answer = turn.speech.understand(answer)
+        model = turn.candidate.model
+        return Called(
+            answer,
+            model.id,
+            model.provider_id,
+            attempts.cost_nanousd,
+            took_ms,
+            turn.step.reason,
+            attempts.count,
+            _limit_of(turn, request),
+        )
+
+    def finish(self, called: Called) -> None:
+        """The request is answered, with what this call has come to."""
+        outcome = self.outcome
+        outcome.model_id, outcome.provider_id = called.model_id, called.provider_id
+        outcome.reason = called.reason
+        outcome.response_bytes = len(called.answer.body)
+        self.dropped, self.headers = called.answer.dropped, called.answer.headers
+        self.output_tokens_max = called.output_tokens_max
         self._end(self._success_word(), 200)
-        return answer
 
-    def stream(self, request: ChatRequest, policy: Policy) -> Relay:
+    def foresee(self, request: ChatRequest, policy: Policy) -> Decision:
+        """Who would be asked, in order, if this were the request. Nothing is counted or changed.
+
+        Raises:
+            RoutingError, RequestRefused: nobody would.
+        """
+        return self._gateway.decide(
+            self._snapshot, request, policy, key_id=self.outcome.key_id, is_trial=True
+        )
+
+    def stream(self, request: ChatRequest, policy: Policy, stages: Sequence[Pass] = ()) -> Relay:
         """Open a stream; failover ends with its first byte.
+
+        Args:
+            stages: what the chunks of a chat completion go through on their way to the caller.
 
         Raises:
             RoutingError, RequestRefused, VaultLocked: what the caller is told, nothing was sent.
@@ -164,43 +204,57 @@ class Exchange:
         self.outcome.stream = True
         decision = self._decide(request, policy)
         first = (decision.candidates or decision.last_resort)[0]
-        if self._money is None:  # else it is told when the money is set aside
-            self._open(first.cost_nanousd)
+        if self._books.money is None:  # else it is told when the money is set aside
+            self._books.open(first.cost_nanousd)
 
-        def call(adapter: Adapter, target: Target, asked: ChatRequest) -> Stream:
-            return adapter.stream(
-                target, asked, self._gateway.stream_timeouts, self.outcome.request_id
-            )
+        timeouts, request_id = self._gateway.stream_timeouts, self.outcome.request_id
 
-        stream, made = self._attempt_all(request, decision, call)
-        self.outcome.ttft_ms = self._since(self._began)
-        made.ttft_ms = self._since(made.began)
-        self.dropped = stream.dropped
+        def send(adapter: Adapter, target: Target, asked: ChatRequest) -> Stream:
+            return adapter.stream(target, asked, timeouts, request_id)
 
-        def on_end(relay: Relay, ending: Ending, error: ProviderError | None) -> None:
-            self._end_stream(relay, ending, error, made)
+        attempts = self._streaming = self._begin_call(request, policy, decision, send)
+        stream, turn = self._run(attempts, request, policy)
+        try:
+            return self._relay_of(stream, turn, request, stages)
+        except BaseException as error:  # it is nobody's then
+            took_ms = self._since(turn.began)
+            attempts.finish(turn, broken_off(turn, word_for(error), request, took_ms))
+            stream.close()
+            raise
 
-        self._relay = Relay(stream, request, on_end)
-        return self._relay
+    def tell(self, steps: Steps, say_error: Callable[[TokenHubError], bytes]) -> Told:
+        """Answer step by step, with as many calls as it takes; the exchange lasts as long.
+
+        Args:
+            steps: see Told; it finishes and settles the exchange before its last one.
+        """
+        self.outcome.stream = True
+        self._relay = told = Told(steps, say_error, self._break_off)
+        return told
 
     def settle(self) -> None:
         """Record the outcome; the second and later calls do nothing."""
         if self._is_settled:
             return
         self._is_settled = True
-        self._standing.settle()
-        outcome = self.outcome
-        total = time.monotonic() - self._began
+        if self._streaming is not None:
+            self._streaming.standing.settle()
+        self._relay = None  # it holds us: nobody would be freed without the garbage collector
+        outcome, books = self.outcome, self._books
+        total = time.monotonic() - books.began
         outcome.latency_ms = round(total * 1000)
-        outcome.overhead_us = round((total - self._upstream_secs) * 1e6)
-        money = self._money
+        outcome.overhead_us = round((total - books.upstream_secs) * 1e6)
+        books.put_in_order()
+        recorder, money = self._gateway.recorder, books.money
         try:
-            self._gateway.recorder.record(
+            recorder.record(
                 outcome,
-                was_opened=self._was_opened,
+                was_opened=books.was_opened,
                 accounts=() if money is None else money.accounts,
             )
         finally:
+            for _ in range(1, self._calls):
+                recorder.free_room()
             if money is not None:
                 money.settle(outcome.cost_nanousd or 0)
             if self._ticket is not None:
@@ -214,165 +268,110 @@ class Exchange:
     @property
     def overhead_ms(self) -> float:
         """What we added so far, without the time that providers took."""
-        return (time.monotonic() - self._began - self._upstream_secs) * 1000
+        return (time.monotonic() - self._books.began - self._books.upstream_secs) * 1000
+
+    def _break_off(self, error: BaseException | None) -> None:
+        """It is over: for this reason, unless it was answered."""
+        if error is not None and not self._is_settled:
+            self._end(*end_of(error))
+        self.settle()
+
+    def _relay_of(
+        self, stream: Stream, turn: Turn, request: ChatRequest, stages: Sequence[Pass]
+    ) -> Relay:
+        """What hands on the stream that was opened, and ends the exchange when it ends."""
+        self.outcome.ttft_ms = self._since(self._books.began)
+        turn.ttft_ms = self._since(turn.began)
+        self.dropped, self.headers = stream.dropped, stream.headers
+        if turn.speech is not None:
+            self.dropped += turn.speech.dropped
+            stages = [*turn.speech.stages(), *stages]
+        self.output_tokens_max = _limit_of(turn, request)
+
+        def on_end(relay: Relay, ending: Ending, error: ProviderError | None) -> None:
+            self._end_stream(relay, ending, error, turn)
+
+        self._relay = relay = Relay(stream, request, on_end, stages)
+        return relay
 
     def _end_stream(
-        self, relay: Relay, ending: Ending, error: ProviderError | None, made: Try
+        self, relay: Relay, ending: Ending, error: ProviderError | None, turn: Turn
     ) -> None:
         """A stream is over: bill what was produced, and record."""
-        if self._is_settled:
+        attempts = self._streaming
+        if self._is_settled or attempts is None:
             return
         error_class = error.error_class if error else INTERNAL_ERROR if ending == "cut" else ""
-        self._upstream_secs += relay.upstream_secs
+        self._books.upstream_secs += relay.upstream_secs
         self._end(ending, 200, error_class)
         self.outcome.response_bytes = relay.bytes_sent
+        took_ms = self._since(turn.began)
         try:
-            self._add(worked(made, relay.usage, self._since(made.began), error_class=error_class))
+            attempts.finish(turn, worked(turn, relay.usage, took_ms, error_class=error_class))
             if error is not None:
                 if relay.client_secs < max(SLOW_CLIENT_SECS, relay.upstream_secs):
-                    self._blame(made, error)
+                    attempts.standing.blame(turn.candidate, error, took_ms)
             elif ending == "answered":
                 self.outcome.ending = self._success_word()
-                self._standing.praise(made.candidate, made.ttft_ms or 0, self._since(made.began))
+                attempts.standing.praise(turn.candidate, turn.ttft_ms or 0, took_ms)
         finally:
             self.settle()
 
     def _decide(self, request: ChatRequest, policy: Policy) -> Decision:
+        """Who may answer. The outcome says of the first call what was asked for, and why who was
+        left out."""
         outcome = self.outcome
-        outcome.requested_model = request.model
-        outcome.estimated_input_tokens = request.input_tokens
-        outcome.mode = policy.mode
+        if self._calls:
+            self._gateway.recorder.make_room()
+        else:
+            outcome.requested_model = request.model
+            outcome.mode = policy.mode
+        self._calls += 1
+        outcome.estimated_input_tokens += request.input_tokens
         if self._ticket is not None:
             self._ticket.take_tokens(request.input_tokens)
-        decision = self._gateway.decide(self._snapshot, request, policy)
-        outcome.reason = decision.reason
-        outcome.skips = decision.skips
+        decision = self._gateway.decide(self._snapshot, request, policy, key_id=outcome.key_id)
+        if self._calls == 1:
+            outcome.alias_from, outcome.reason = decision.alias_from, decision.reason
+            outcome.skips = decision.skips
         return decision
 
-    def _attempt_all(
-        self,
-        request: ChatRequest,
-        decision: Decision,
-        call: Callable[[Adapter, Target, ChatRequest], T],
-    ) -> tuple[T, Try]:
-        """Try candidates until one answers; returns the answer and the attempt that gave it.
-
-        Raises:
-            UpstreamRefused: a provider found the caller at fault; nobody else was asked.
-            AllAttemptsFailed: nobody answered.
-            VaultError, Untranslatable, QuotaExceeded: nobody could be asked.
-        """
-        course = Course(decision, request, admit=self._admit, rng=self._gateway.rng)
-        not_asked: TokenHubError | None = None
-        while (step := course.next_step()) is not None:
-            made = self._begin_try(step)
-            asked = _as_reduced(request, step)
-            try:
-                asked = self._hold(step, asked)
-                step, adapter, target = self._target_of(step)
-                answer = call(adapter, target, asked)
-            except (VaultError, RequestRefused) as error:
-                not_asked = not_asked or error
-                if isinstance(error, RequestRefused) and step.reason == ROUTED_AS_NAMED:
-                    break  # who names a model wants that one, and shall know why it cannot be had
-            except ProviderError as error:
-                error.body = without_key(error.body, target.api_key)
-                self._add(failed(made, error, request, self._since(made.began)))
-                self._take_failure(course, step, made, error)
-            except BaseException as error:
-                self._add(broken_off(made, error, request, self._since(made.began)))
-                raise
-            else:
-                self._choose(step, asked if asked is not request else None)
-                return answer, made
-            finally:
-                self._upstream_secs += time.monotonic() - made.began
-        if not_asked is not None and not course.failures:
-            raise not_asked
-        raise last_word([error for _, error in course.failures])
-
-    def _begin_try(self, step: Step) -> Try:
-        if step.pause_secs:
-            gevent.sleep(step.pause_secs)
-        return Try(step.candidate, time.monotonic(), self._since(self._began))
-
-    def _take_failure(self, course: Course, step: Step, made: Try, error: ProviderError) -> None:
-        """Whose fault was it, and who is next?
-
-        Raises:
-            UpstreamRefused: the caller's.
-        """
-        self._standing.blame_endpoint(step, error)
-        if len(step.urls) > 1 and error.error_class in OF_THE_ENDPOINT:
-            course.fail_at_endpoint(step, error)
-            return
-        self._blame(made, error)
-        if error.next_step == "stop":
-            raise UpstreamRefused(error.status or 400, error.body) from None
-        course.fail(step, error)
-
-    def _admit(self, candidate: Candidate) -> bool:
-        is_admitted = self._standing.admit(candidate)
-        if not is_admitted:
-            self.outcome.skips = {**self.outcome.skips, candidate.model.id: RECOVERING}
-        return is_admitted
-
-    def _blame(self, made: Try, error: ProviderError) -> None:
-        self._standing.blame(made.candidate, error, self._since(made.began))
-
-    def _choose(self, step: Step, limited: ChatRequest | None) -> None:
-        """Note who answers, why it was this one, and with what limit of ours."""
-        outcome, model = self.outcome, step.candidate.model
-        outcome.model_id, outcome.provider_id = model.id, model.provider_id
-        outcome.reason = step.reason
-        self.output_tokens_max = None if limited is None else limited.output_tokens_max
-        self._standing.praise_endpoint(step)
-
-    def _target_of(self, step: Step) -> tuple[Step, Adapter, Target]:
-        """Where to ask, and the step with its endpoints once they are known."""
-        model = step.candidate.model
-        provider = self._snapshot.providers[model.provider_id]
-        if provider.endpoints and not step.urls:
-            urls = (provider.base_url, *provider.endpoints)
-            order = self._gateway.board.endpoints.order(provider.id, urls)
-            step = step._replace(urls=tuple(order[:ENDPOINTS_MAX]))
-        target = Target(
-            provider_id=provider.id,
-            base_url=step.urls[0] if step.urls else provider.base_url,
-            model=model.upstream_model,
-            api_key=self._gateway.secret_of(provider),
+    def _begin_call(
+        self, request: ChatRequest, policy: Policy, decision: Decision, send: Send[T]
+    ) -> Attempts[T]:
+        return Attempts(
+            self._books,
+            request,
+            decision,
+            send,
+            gateway=self._gateway,
+            snapshot=self._snapshot,
+            ticket=self._ticket,
+            has_fallbacks=bool(policy.fallbacks),
         )
-        return step, self._gateway.adapters[provider.type], target
 
-    def _find_money(self) -> Money | None:
-        """What the request draws on, if a hard budget limits it."""
-        outcome, budgets = self.outcome, self._snapshot.budgets
-        if not budgets:
-            return None
-        subjects = (("key", outcome.key_id), ("team", outcome.team_id))
-        accounts = hard_accounts(budgets, subjects, outcome.started_at)
-        if not accounts:
-            return None
+    def _run(self, attempts: Attempts[T], request: ChatRequest, policy: Policy) -> tuple[T, Turn]:
+        """Have somebody answer, within the caller's time if that is limited.
 
-        def write_opening(expected_nanousd: int, reserved_nanousd: int) -> None:
-            self._open(expected_nanousd, accounts=accounts, reserved_nanousd=reserved_nanousd)
-
-        return Money(self._gateway.escrow, accounts, write_opening)
-
-    def _hold(self, step: Step, request: ChatRequest) -> ChatRequest:
-        if self._money is None:
-            return request
-        spent = sum(attempt.cost_nanousd or 0 for attempt in self.outcome.attempts)
-        return self._money.hold(step.candidate, request, spent)
-
-    def _open(self, cost_nanousd: int | None, **held: Any) -> None:
-        self._gateway.recorder.open(self.outcome, cost_nanousd, **held)
-        self._was_opened = True
-
-    def _add(self, attempt: Attempt) -> None:
-        self.outcome.attempts.append(attempt)
-        self.outcome.model_id = attempt.model_id
-        self.outcome.provider_id = attempt.provider_id
+        Raises:
+            DeadlineExceeded: the time is over; whoever was at work was stopped, and is booked.
+        """
+        run = attempts.run
+        if self._gateway.hedge_after_secs:
+            run = Race(attempts, request, policy, self._gateway).run
+        try:
+            if not (policy.latency_is_hard and policy.max_latency_ms):
+                return run()
+            left_secs = self._books.began + policy.max_latency_ms / 1000 - time.monotonic()
+            if left_secs > 0:
+                with TimeIsUp(left_secs):
+                    return run()
+            raise _too_late(policy)
+        except BaseException as error:
+            attempts.standing.settle()
+            if isinstance(error, TimeIsUp):
+                raise _too_late(policy) from None
+            raise
 
     def _end(self, ending: Ending, status: int, error_class: str = "") -> None:
         self.outcome.ending = ending
@@ -380,14 +379,20 @@ class Exchange:
         self.outcome.error_class = error_class
 
     def _success_word(self) -> Ending:
-        return "answered" if len(self.outcome.attempts) == 1 else "rescued"
+        attempts = self.outcome.attempts
+        if len(attempts) == 1 or all(each.error_class in NO_FAILURE for each in attempts):
+            return "answered"
+        return "rescued"
 
     def _since(self, began: float) -> int:
         return round((time.monotonic() - began) * 1000)
 
 
-def _as_reduced(request: ChatRequest, step: Step) -> ChatRequest:
-    """The request with the shorter answer that a step may ask for."""
-    if step.output_tokens_max is None:
-        return request
-    return with_output_limit(request, step.output_tokens_max)
+def _limit_of(turn: Turn, request: ChatRequest) -> int | None:
+    """What the answer was limited to, if that was our doing."""
+    asked = turn.asked
+    return None if asked is None or asked is request else asked.output_tokens_max
+
+
+def _too_late(policy: Policy) -> DeadlineExceeded:
+    return DeadlineExceeded(f"no answer within the {policy.max_latency_ms} ms that were given")

@@ -12,6 +12,13 @@ from tokenhub.errors import ProviderError
 from tokenhub.pricing import cost_of
 
 INTERNAL_ERROR = "internal_error"
+CLIENT_CLOSED = "client_closed"
+DEADLINE = "deadline"
+HEDGE_LOST = "hedge_lost"
+NOT_NEEDED = "not_needed"
+
+NO_FAILURE = frozenset({"", HEDGE_LOST, NOT_NEEDED})
+"""What attempts end with of whom nobody had to make anything good."""
 
 
 @dataclass(slots=True)
@@ -52,9 +59,10 @@ def failed(made: Try, error: ProviderError, request: ChatRequest, duration_ms: i
     return worked(made, asked, duration_ms, error_class=error.error_class, status=error.status)
 
 
-def broken_off(made: Try, error: BaseException, request: ChatRequest, duration_ms: int) -> Attempt:
-    """It ended by no doing of the provider's: a bug of ours, or the caller left."""
-    if isinstance(error, Exception):  # a bug of ours is on nobody's bill
-        return worked(made, Usage(), duration_ms, error_class=INTERNAL_ERROR, status=None)
+def broken_off(made: Try, error_class: str, request: ChatRequest, duration_ms: int) -> Attempt:
+    """It ended by no doing of the provider's: the caller left or its time was over, another was
+    faster, or we have a bug."""
+    if error_class == INTERNAL_ERROR:  # that is on nobody's bill
+        return worked(made, Usage(), duration_ms, error_class=error_class, status=None)
     asked = Usage(request.input_tokens, 0, is_estimate=True)  # it was at work all the same
-    return worked(made, asked, duration_ms, error_class="client_closed", status=None)
+    return worked(made, asked, duration_ms, error_class=error_class, status=None)

@@ -1,24 +1,26 @@
-"""The body of a streamed answer, metered as it passes.
+"""The body of a streamed answer, metered and put into its caller's words as it passes.
 
-Knows one dialect's events and nothing of candidates: what happens when a stream ends is the
-exchange's business, told through `on_end`.
+Knows nothing of candidates: what happens when a stream ends is the exchange's business, told
+through `on_end`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Self
 
 import gevent
 
-from tokenhub.dialects import openai as dialect
+from tokenhub.dialects import DIALECTS
 from tokenhub.domain import ChatRequest, Ending, Usage
 from tokenhub.errors import ProviderError
 from tokenhub.providers.base import Stream
 
 OnEnd = Callable[["Relay", Ending, ProviderError | None], None]
+Pass = Callable[[bytes], bytes]
+"""Whole events in, whole events out; b"" while there is nothing to say yet."""
 
 
 class Relay:
@@ -30,13 +32,22 @@ class Relay:
     Args:
         on_end: called exactly once: answered, cut (with the error, unless it is our own),
             client_closed or interrupted.
+        stages: what the chunks of a chat completion go through, in this order.
     """
 
-    def __init__(self, stream: Stream, request: ChatRequest, on_end: OnEnd) -> None:
+    def __init__(
+        self, stream: Stream, request: ChatRequest, on_end: OnEnd, stages: Sequence[Pass] = ()
+    ) -> None:
         self._stream = stream
         self._request = request
         self._on_end = on_end
         self._meter = stream.meter
+        self._error_event = stream.meter.fail
+        self._stages = tuple(stages) if stream.dialect == "chat" else ()
+        if stream.dialect != request.dialect:
+            translator = DIALECTS[request.dialect].translator(request)
+            self._stages += (translator.feed,)
+            self._error_event = translator.fail
         self._is_over = False
         self._began = time.monotonic()
         self.upstream_secs = 0.0
@@ -93,19 +104,37 @@ class Relay:
         except BaseException as error:
             self._finish(_ending_of(error), None)
             raise
-        visible = self._meter.pass_on(block)
         is_done = self._stream.is_done
-        if is_done and not block and self._meter.finish_reason is None:
-            return self._break(ProviderError("no end", error_class="stream_cut"))
-        if is_done and not visible:
-            visible = self._meter.finish()
+        try:
+            visible = self._say(block, is_done=is_done)
+        except ProviderError as error:
+            return self._break(error)
+        except Exception:  # a fault of ours; what was produced is still billed
+            self._finish("cut", None)
+            raise
         self.bytes_sent += len(visible)
         if is_done:
             self._finish("answered", None)
         return visible
 
+    def _say(self, block: bytes, *, is_done: bool) -> bytes:
+        """A block in the caller's words.
+
+        Raises:
+            ProviderError: the stream is over without an end.
+        """
+        visible = self._meter.pass_on(block)
+        if is_done and not block and self._meter.finish_reason is None:
+            raise ProviderError("no end", error_class="stream_cut")
+        if is_done and not visible:
+            visible = self._meter.finish()
+        for stage in self._stages:
+            if visible:
+                visible = stage(visible)
+        return visible
+
     def _break(self, error: ProviderError) -> bytes:
-        event = dialect.error_event(error)
+        event = self._error_event(error)
         self.bytes_sent += len(event)
         self._finish("cut", error)
         self._stream.close()

@@ -15,6 +15,7 @@ from tokenhub.errors import (
     AllAttemptsFailed,
     ClientClosed,
     ProviderError,
+    RateLimited,
     RequestRefused,
     RoutingError,
     TokenHubError,
@@ -24,6 +25,7 @@ from tokenhub.gateway.ledger import INTERNAL_ERROR
 from tokenhub.providers.errors import ERROR_CLASSES
 
 CONTEXT_OVERFLOW = "context_overflow"
+OVERLOADED = "overloaded"
 
 CLIENT_CLOSED_STATUS = 499  # nginx's word for it; nobody receives it
 
@@ -86,10 +88,20 @@ def without_key(body: bytes, api_key: str | None) -> bytes:
 def last_word(errors: Sequence[ProviderError]) -> RoutingError:
     """The error for a request whose every attempt failed.
 
-    429 with the shortest wait when all were rate limited; 504 when all were too slow; the
-    provider's own 400 when the request was too long for all of them; else 502.
+    429 with the shortest wait when all were rate limited; 503 when all were overloaded; 504 when
+    all were too slow; the provider's own 400 when the request was too long for all of them; else
+    502.
     """
     classes = {error.error_class for error in errors}
+    if classes == {OVERLOADED}:
+        waits = [error.retry_after_seconds for error in errors if error.retry_after_seconds]
+        failed = AllAttemptsFailed(
+            "every provider is overloaded",
+            code="overloaded",
+            headers={"Retry-After": str(math.ceil(min(waits)))} if waits else None,
+        )
+        failed.status = 503
+        return failed
     if classes == {"rate_limited"}:
         wait = min(error.retry_after_seconds or 1.0 for error in errors)
         failed = AllAttemptsFailed(
@@ -108,10 +120,18 @@ def last_word(errors: Sequence[ProviderError]) -> RoutingError:
     return AllAttemptsFailed(f"no provider answered; {len(errors)} attempts were made")
 
 
+def sooner(before: TokenHubError | None, error: TokenHubError) -> TokenHubError:
+    """Why nobody could be asked, of two reasons: the first, but of two limits the one that is
+    sooner over."""
+    if isinstance(before, RateLimited) and isinstance(error, RateLimited):
+        return min(before, error, key=_wait_secs)
+    return before or error
+
+
 def end_of(error: BaseException) -> tuple[Ending, int, str]:
     """How a request ends that came to nothing: the word for it, its status and its error class."""
     match error:
-        case ClientClosed():
+        case ClientClosed() | GeneratorExit():  # whoever reads what we make has gone
             return "client_closed", CLIENT_CLOSED_STATUS, ""
         case GreenletExit():  # the worker is going
             return "interrupted", CLIENT_CLOSED_STATUS, ""
@@ -120,3 +140,7 @@ def end_of(error: BaseException) -> tuple[Ending, int, str]:
         case TokenHubError():
             return "failed", error.status, error.code
     return "failed", 500, INTERNAL_ERROR
+
+
+def _wait_secs(error: RateLimited) -> float:
+    return float(error.headers.get("Retry-After", math.inf))

@@ -1,33 +1,40 @@
-"""What every adapter shares: the call's nouns, the adapter protocol, and server-sent events.
+"""What every adapter shares: the call's nouns, the adapter protocol, and the stream of an answer.
 
 Pure: it reads from whatever `Source` it is handed and knows no sockets, no clock and no dialect.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tokenhub.domain import ChatRequest, Usage
+from tokenhub.dialects.sse import EVENT_BYTES_MAX, EventBuffer, each_event, events, malformed
+from tokenhub.domain import ChatRequest, Dialect, Usage
 from tokenhub.errors import ProviderError
 
-EVENT_BYTES_MAX = 1 << 20
 OPENING_SECS = 1.0
 """How long a stream that has opened, and said nothing yet, is held back: see Stream.begin."""
 END_GRACE_SECS = 1.0
 """After the dialect's end mark nothing is missing: how long to wait for the HTTP end, at most."""
 
 
+Headers = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which model at which endpoint; `model` is the provider's own name for it."""
+    """Which model at which endpoint; `model` is the provider's own name for it.
+
+    Args:
+        speaks: the dialects that it takes besides those that every provider of its type does.
+    """
 
     provider_id: str
     base_url: str
     model: str
     api_key: str | None = field(default=None, repr=False)
+    speaks: frozenset[Dialect] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +57,12 @@ class Timeouts:
 
 @dataclass(slots=True)
 class Answer:
-    """A whole answer: `body` as the caller gets it, `parsed` from the one parse of it.
+    """A whole answer: `body` as it is handed on, `parsed` from the one parse of it.
 
-    `dropped` names what the caller asked for and the provider's dialect cannot say.
+    Args:
+        dropped: what the caller asked for and the provider's dialect cannot say.
+        dialect: what it is written in: the caller's own, or the chat dialect.
+        headers: those of the provider's that its caller gets too, as (name, value).
     """
 
     body: bytes
@@ -61,6 +71,8 @@ class Answer:
     ttft_ms: int
     status: int = 200
     dropped: tuple[str, ...] = ()
+    dialect: Dialect = "chat"
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,9 @@ class Meter(Protocol):
 
     def finish(self) -> bytes:
         """What the caller must still get when the provider's end brought nothing to see."""
+
+    def fail(self, error: ProviderError) -> bytes:
+        """What ends a stream that broke off."""
 
     @property
     def usage(self) -> Usage | None:
@@ -118,10 +133,10 @@ class Stream:
         source: the body.
         fault_of: judges the data of one event: None, or the error that it reports.
         opens: whether the data of one event only opens the stream: nothing is said by it yet.
-        ends: whether the tail of a block (its last 64 bytes, without white space at the end) is
-            that of the dialect's last event.
+        ends: whether a block (without white space at its end) ends with the dialect's last event.
         meter: follows the stream for whoever relays it.
-        dropped: see Answer.
+        dropped, dialect, headers: see Answer.
+        event_bytes_max: how large an event may be.
 
     Raises:
         ProviderError: while iterating, when the stream breaks, falls silent, runs out of time or
@@ -129,7 +144,7 @@ class Stream:
     """
 
     __slots__ = ("_buffer", "_ends", "_fault", "_fault_of", "_held", "_opens", "_source",
-                 "dropped", "is_done", "meter", "ttft_ms")  # fmt: skip
+                 "dialect", "dropped", "headers", "is_done", "meter", "ttft_ms")  # fmt: skip
 
     def __init__(
         self,
@@ -140,14 +155,19 @@ class Stream:
         ends: Callable[[bytes], bool],
         meter: Meter,
         dropped: tuple[str, ...] = (),
+        dialect: Dialect = "chat",
+        headers: Headers = (),
+        event_bytes_max: int = EVENT_BYTES_MAX,
     ) -> None:
         self._source = source
         self._fault_of = fault_of
         self._opens = opens
         self._ends = ends
-        self._buffer = EventBuffer()
+        self._buffer = EventBuffer(event_bytes_max)
         self.meter = meter
         self.dropped = dropped
+        self.dialect = dialect
+        self.headers = headers
         self._held = b""  # read by begin(), not handed out yet
         self._fault: ProviderError | None = None
         self.ttft_ms = 0
@@ -169,7 +189,7 @@ class Stream:
     def _hold(self, block: bytes) -> bytes:
         """Read on while there are only openings; returns all that was read."""
         held, left_secs = block, OPENING_SECS
-        while left_secs and all(self._opens(data) for _, data in _each(block) if data):
+        while left_secs and all(self._opens(data) for _, data in each_event(block) if data):
             if self._fault is not None:
                 raise self._abandon(self._fault)
             left_secs = self._source.wait(left_secs)
@@ -186,11 +206,11 @@ class Stream:
         while not data:
             more = next(self, b"")
             block += more
-            data = next((data for _, data in _each(more) if data), b"")
+            data = next((data for _, data in each_event(more) if data), b"")
             if not data and (not more or len(block) > EVENT_BYTES_MAX):
-                raise self._abandon(_malformed("the stream has no events"))
+                raise self._abandon(malformed("the stream has no events"))
         if self._ends(data):
-            raise self._abandon(_malformed("the stream is empty"))
+            raise self._abandon(malformed("the stream is empty"))
         fault = self._fault_of(data)
         if fault is not None:
             raise self._abandon(fault)
@@ -212,7 +232,7 @@ class Stream:
                 # A quote inside a JSON text is escaped, so this is a key or a bare word.
                 if b'"error"' in block:
                     block = self._before_fault(block)
-                if self._ends(block[-64:].rstrip()):
+                if self._ends(block.rstrip()):
                     self.is_done = True
                 return block
             if not data:
@@ -281,6 +301,16 @@ class Adapter(Protocol):
             ProviderError: for anything up to and including the first event.
         """
 
+    def count_tokens(
+        self, target: Target, request: ChatRequest, timeouts: Timeouts, request_id: str
+    ) -> Mapping[str, Any] | None:
+        """What the provider says it counts, at least `input_tokens`; None = it cannot count.
+
+        Raises:
+            ProviderError: it did not say.
+            Untranslatable: its dialects cannot say what is to be counted.
+        """
+
     def health_url(self, base_url: str) -> str:
         """What to GET to see whether the provider is there."""
 
@@ -297,104 +327,3 @@ class Adapter(Protocol):
         Raises:
             ProviderError: no answer, or none that lists models; `status` is the provider's.
         """
-
-
-# --- server-sent events -------------------------------------------------------------------------
-# https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
-# A line ends with CRLF, LF or CR; an event ends with an empty line.
-
-# A CR that ends what we have so far and follows LF is the first half of CRLF: wait for the LF.
-# After CR it is taken as the empty line: a stream of bare CRs must not lag one event behind.
-_EVENT_END = re.compile(rb"(?:\r\n|\n)(?:\r\n|\n|\r(?=[^\n]))|\r\r\n?")
-_LINE_END = re.compile(rb"\r\n|\n|\r")
-# One line of data, perhaps named, ended by LF: nearly every event of nearly every provider.
-_PLAIN = re.compile(rb"(?:event: [^\r\n]*\n)?data: ([^\r\n]*)\n\n")
-
-
-class EventBuffer:
-    """Cuts a byte stream after its last complete event, wherever the reads fall."""
-
-    __slots__ = ("_pending",)
-
-    def __init__(self) -> None:
-        self._pending = bytearray()
-
-    def feed(self, data: bytes) -> bytes:
-        """Take one read; returns all events that are complete now, as they came, or b"".
-
-        Raises:
-            ProviderError: `malformed_answer` when one event passes EVENT_BYTES_MAX.
-        """
-        pending = self._pending
-        if not pending:
-            cut = _last_end(data, 0)
-            if cut == len(data):
-                return data
-            pending += data[cut:]
-            block = data[:cut]
-        else:
-            seen = len(pending)
-            pending += data
-            cut = _last_end(pending, max(0, seen - 3))
-            block = bytes(pending[:cut])
-            del pending[:cut]
-        if len(pending) > EVENT_BYTES_MAX:
-            raise _malformed("an event of the stream is too large")
-        return block
-
-    def take_rest(self) -> bytes:
-        """What follows the last complete event; to be asked once the input has ended."""
-        rest = bytes(self._pending)
-        self._pending.clear()
-        return rest
-
-
-def _last_end(data: bytes | bytearray, start: int) -> int:
-    """Where the last complete event ends, looking from `start`; 0 when there is none."""
-    if data.find(b"\r", start) < 0:
-        at = data.rfind(b"\n\n", start)
-        return at + 2 if at >= 0 else 0
-    cut = 0
-    for match in _EVENT_END.finditer(data, start):
-        cut = match.end()
-    return cut
-
-
-def events(block: bytes) -> list[tuple[bytes, bytes]]:
-    """The events of a block: each as it came (blank line included) and its joined data lines.
-    Comments, and events without data, have b"" as theirs. Empty lines between are left out."""
-    return list(_each(block))
-
-
-def _each(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The same one by one: whoever wants the first need not pay for all."""
-    end = 0
-    for match in _PLAIN.finditer(block):
-        if match.start() != end:
-            break
-        yield match[0], match[1]
-        end = match.end()
-    for raw in _events_raw(block[end:]):
-        if rest := raw.lstrip(b"\r\n"):
-            yield rest, _data_of(rest)
-
-
-def _events_raw(block: bytes) -> Iterator[bytes]:
-    start = 0
-    if b"\r" not in block:
-        while (at := block.find(b"\n\n", start)) >= 0:
-            yield block[start : at + 2]
-            start = at + 2
-        return
-    for match in _EVENT_END.finditer(block + b" "):  # so that the last CR is not waited for
-        yield block[start : match.end()]
-        start = match.end()
-
-
-def _data_of(raw: bytes) -> bytes:
-    lines = [line[5:] for line in _LINE_END.split(raw) if line.startswith(b"data:")]
-    return b"\n".join(line.removeprefix(b" ") for line in lines)
-
-
-def _malformed(message: str) -> ProviderError:
-    return ProviderError(message, error_class="malformed_answer")

@@ -45,34 +45,31 @@ OUTPUT_FIELDS = (
 
 
 class Calls:
-    """Calls to the providers of one adapter.
+    """Calls to the providers of one adapter."""
 
-    Args:
-        path: what is posted to, behind the base URL.
-    """
-
-    def __init__(self, upstream: Upstream, path: str) -> None:
+    def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self._path = path
-        self._endpoints: dict[str, Endpoint] = {}
+        self._endpoints: dict[tuple[str, str], Endpoint] = {}
 
     def post(
-        self, base_url: str, fields: bytes, body: dict[str, Any], timeouts: Timeouts
+        self, where: tuple[str, str], fields: bytes, body: dict[str, Any], timeouts: Timeouts
     ) -> Exchange:
         """Post JSON; returns an exchange whose status is 200 and whose body is still to be read.
 
         Args:
+            where: the base URL, and the path behind it.
             fields: header lines, as `header_line` makes them.
 
         Raises:
             ProviderError: no answer, or any other status.
         """
-        endpoint = self._endpoints.get(base_url)
+        endpoint = self._endpoints.get(where)
         if endpoint is None:
-            endpoint = _endpoint("POST", normalise_base_url(base_url) + self._path)
+            base_url, path = where
+            endpoint = _endpoint("POST", normalise_base_url(base_url) + path)
             if len(self._endpoints) >= ENDPOINTS_MAX:
                 self._endpoints.clear()
-            self._endpoints[base_url] = endpoint
+            self._endpoints[where] = endpoint
         exchange = self._upstream.exchange(endpoint, fields, orjson.dumps(body), timeouts)
         if exchange.status != 200:
             raise _refusal(exchange)

@@ -1,115 +1,119 @@
-"""The OpenAI chat wire: what OpenAI, vLLM and most other providers speak.
+"""The OpenAI wires: chat, which vLLM and most other providers speak too, and its older neighbours.
 
 Requests pass as they came, but for the model's name and the stream's usage; answers pass as bytes.
-Wire format: https://platform.openai.com/docs/api-reference/chat.
+Wire formats: https://platform.openai.com/docs/api-reference/chat, …/completions, …/embeddings.
 """
 
 from __future__ import annotations
 
-import time
+from dataclasses import replace
+from typing import ClassVar
 
+from tokenhub.dialects import completions, embeddings
+from tokenhub.dialects.dialect import InChat
+from tokenhub.dialects.messages import without_effort
 from tokenhub.dialects.openai import StreamMeter, ends_stream, opens_stream, usage_of
+from tokenhub.dialects.sse import events
 from tokenhub.domain import ChatRequest
 from tokenhub.errors import ProviderError
-from tokenhub.providers.base import Answer, ModelListing, Stream, Target, Timeouts, events
-from tokenhub.providers.calls import (
-    Calls,
-    expect_events,
-    key_line,
-    ms_since,
-    normalise_base_url,
-    parse,
-    read_listings,
-    read_object,
-)
-from tokenhub.providers.errors import MALFORMED, classify, failed
-from tokenhub.providers.upstream import Upstream, header_line
+from tokenhub.providers.base import Meter, Target
+from tokenhub.providers.calls import key_line
+from tokenhub.providers.responses import RESPONSES
+from tokenhub.providers.wired import WiredAdapter
+from tokenhub.providers.wires import Payload, Said, Wire, as_it_came
 
-CHAT_PATH = "/v1/chat/completions"
-MODELS_PATH = "/v1/models"
+_EFFORT = b"reasoning_effort"
 
 
-class ChatCompletions:
-    """An adapter for providers that answer in the callers' own dialect; see base.Adapter."""
+def reports_error(payload: Payload) -> bool:
+    """Whether it is an error: an object of that name, or as older vLLM servers put it."""
+    return bool(payload.get("error")) or payload.get("object") == "error"
 
-    health_path = MODELS_PATH
-    """Cheap, and it checks the key as well."""
 
-    def __init__(self, upstream: Upstream) -> None:
-        self._calls = Calls(upstream, CHAT_PATH)
-
-    def send(
-        self, target: Target, request: ChatRequest, timeouts: Timeouts, request_id: str
-    ) -> Answer:
-        """See base.Adapter.send."""
-        started = time.monotonic()
-        body = {**request.body, "model": target.model}
+def _say(request: ChatRequest, model: str, stream: bool) -> Said:
+    """The usage of a stream is always asked for."""
+    body = {**request.body, "model": model}
+    if not stream:
         if body.pop("stream", None):
             body.pop("stream_options", None)  # refused where nothing is streamed
-        fields = header_line(b"X-Request-Id", request_id) + _authorization(target)
-        exchange = self._calls.post(target.base_url, fields, body, timeouts)
-        ttft_ms = ms_since(started)
-        answer, parsed = read_object(exchange)
-        choices = parsed.get("choices")
-        if not choices and _reports_error(parsed):
-            raise classify(None, parsed, answer)
-        if not isinstance(choices, list):
-            raise failed(MALFORMED, "the answer has no choices")
-        return Answer(answer, parsed, usage_of(parsed), ttft_ms)
-
-    def stream(
-        self, target: Target, request: ChatRequest, timeouts: Timeouts, request_id: str
-    ) -> Stream:
-        """See base.Adapter.stream. The usage chunk is always asked for."""
-        started = time.monotonic()
-        options = request.body.get("stream_options")
-        options = options if isinstance(options, dict) else {}
-        body = {
-            **request.body,
-            "model": target.model,
-            "stream": True,
-            "stream_options": {**options, "include_usage": True},
-        }
-        fields = header_line(b"X-Request-Id", request_id) + _authorization(target)
-        exchange = self._calls.post(target.base_url, fields, body, timeouts)
-        expect_events(exchange)
-        meter = StreamMeter(split=events, hide_usage=not request.wants_usage)
-        stream = Stream(
-            exchange, fault_of=fault_of, opens=opens_stream, ends=ends_stream, meter=meter
-        )
-        stream.begin()
-        stream.ttft_ms = ms_since(started)
-        return stream
-
-    def health_url(self, base_url: str) -> str:
-        """See base.Adapter.health_url."""
-        return normalise_base_url(base_url) + self.health_path
-
-    def check(self, target: Target, timeouts: Timeouts) -> int:
-        """See base.Adapter.check."""
-        return self._calls.check(self.health_url(target.base_url), _authorization(target), timeouts)
-
-    def list_models(self, target: Target, timeouts: Timeouts) -> list[ModelListing]:
-        """See base.Adapter.list_models."""
-        url = normalise_base_url(target.base_url) + MODELS_PATH
-        return read_listings(self._calls.get(url, _authorization(target), timeouts))
+        return Said(body)
+    options = body.get("stream_options")
+    options = options if isinstance(options, dict) else {}
+    body["stream"] = True
+    body["stream_options"] = {**options, "include_usage": True}
+    return Said(body)
 
 
-def fault_of(data: bytes) -> ProviderError | None:
-    """The error that an event of a stream reports, if it does; data that is no JSON is one."""
-    if data.endswith(b"[DONE]"):
-        return None
-    payload = parse(data)
-    if not isinstance(payload, dict):
-        return failed(MALFORMED, "an event of the stream is not a JSON object")
-    return classify(None, payload, data) if _reports_error(payload) else None
+def _has_choices(payload: Payload) -> bool:
+    return bool(payload.get("choices"))
 
 
-def _reports_error(payload: dict[str, object]) -> bool:
-    return bool(payload.get("error")) or payload.get("object") == "error"  # older vLLM's
+def _is_answer(payload: Payload) -> bool:
+    return isinstance(payload.get("choices"), list)
 
 
-def _authorization(target: Target) -> bytes:
-    if not target.api_key:
-        return b""
-    return key_line(b"Authorization", "Bearer " + target.api_key)
+def _meter(request: ChatRequest) -> Meter:
+    return StreamMeter(split=events, hide_usage=not request.wants_usage)
+
+
+def _completions_meter(request: ChatRequest) -> Meter:
+    return completions.StreamMeter(split=events, hide_usage=not request.wants_usage)
+
+
+CHAT = Wire(
+    dialect="chat",
+    path="/v1/chat/completions",
+    is_answer=_is_answer,
+    reports_error=reports_error,
+    has_answer=_has_choices,
+    usage_of=usage_of,
+    opens=opens_stream,
+    ends=ends_stream,
+    meter=_meter,
+    mark=b"[DONE]",
+    say=_say,
+)
+COMPLETIONS = replace(
+    CHAT,
+    dialect="completions",
+    path="/v1/completions",
+    opens=completions.opens_stream,
+    meter=_completions_meter,
+)
+EMBEDDINGS = replace(  # what it has of a stream is never asked for
+    CHAT,
+    dialect="embeddings",
+    path="/v1/embeddings",
+    is_answer=embeddings.is_answer,
+    reports_error=reports_error,
+    usage_of=embeddings.usage_of,
+    say=as_it_came,
+)
+
+
+class ChatCompletions(WiredAdapter):
+    """An adapter for providers whose own dialect is OpenAI's."""
+
+    wires: ClassVar = {
+        "chat": CHAT,
+        "completions": COMPLETIONS,
+        "embeddings": EMBEDDINGS,
+        "responses": RESPONSES,
+    }
+    speaks: ClassVar = frozenset({"chat", "embeddings"})
+
+    def head(self, target: Target, request: ChatRequest | None = None) -> bytes:
+        """The key's line, if there is a key."""
+        if not target.api_key:
+            return b""
+        return key_line(b"Authorization", "Bearer " + target.api_key)
+
+    def find_milder(
+        self, error: ProviderError, request: ChatRequest, said: ChatRequest
+    ) -> InChat | None:
+        """See WiredAdapter.find_milder. Anthropic's callers say how much to think to every model;
+        OpenAI's that do not think refuse to be told, and so do others the words they do not know.
+        """
+        if request.dialect != "messages" or error.status != 400 or _EFFORT not in error.body:
+            return None
+        return without_effort(request, said)

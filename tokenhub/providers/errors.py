@@ -16,6 +16,7 @@ models would fail alike (P); whether the provider may charge for it ($).
 | insufficient_quota, billing words or texts, 402 | quota_exhausted | cooldown | M P |
 | 401 | auth_failed | cooldown | M P |
 | 403, a disabled organisation | forbidden | cooldown | M |
+| 404 of something else in the request: its `param` or text says so | client_error | as above | |
 | 404 | model_not_found | cooldown | M |
 | 429 | rate_limited | cooldown | M |
 | 409 | conflict | failover | M |
@@ -120,6 +121,7 @@ BY_WORD = {
     "content_policy_violation": POLICY,
     "content_filter": POLICY,
     "request_too_large": CLIENT_ERROR,
+    "previous_response_not_found": CLIENT_ERROR,
     "insufficient_quota": QUOTA,
     "billing_hard_limit_reached": QUOTA,
     "project_spend_limit_exceeded": QUOTA,
@@ -156,6 +158,8 @@ BY_STATUS = {
     524: TIMEOUT,  # Cloudflare's: the origin did not answer in time
     529: OVERLOADED,
 }
+# OpenAI's 404 for an item of a response's input that it did not keep.
+ITEM_TEXT = "item with id"
 # Anthropic says all of these with a 400 of type invalid_request_error, as if the caller could help.
 QUOTA_TEXTS = ("credit balance is too low", "specified api usage limits")
 FORBIDDEN_TEXTS = ("organization has been disabled",)
@@ -190,7 +194,10 @@ def classify(
     if status is None:
         status = next(filter(None, map(_status_in, words)), None)
     text = _text_of(error, body)
-    kind = _by_text(_by_words(status, words), text)
+    kind = _by_words(status, words)
+    if kind is NOT_FOUND and _is_no_model(error, words, text):
+        kind = CLIENT_ERROR
+    kind = _by_text(kind, text)
     room = read_overflow(text) if kind is OVERFLOW else Overflow()
     stops = kind.next_step == "stop"
     if stops and status is None:
@@ -286,6 +293,15 @@ def _by_words(status: int | None, words: list[str]) -> ErrorClass:
     if status is None:
         return next((BY_VAGUE_WORD[w] for w in words if w in BY_VAGUE_WORD), SERVER_ERROR)
     return BY_STATUS.get(status) or (SERVER_ERROR if is_broken else CLIENT_ERROR)
+
+
+def _is_no_model(error: dict[str, Any], words: list[str], text: str) -> bool:
+    """Whether what was not found is something that the request names beside its model."""
+    if any(word in BY_WORD for word in words):
+        return False
+    param = error.get("param")
+    is_named = isinstance(param, str) and param not in ("", "model")
+    return is_named or text.lower().startswith(ITEM_TEXT)
 
 
 def _by_text(kind: ErrorClass, text: str) -> ErrorClass:

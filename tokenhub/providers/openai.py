@@ -6,4 +6,5 @@ from tokenhub.providers.chat_completions import ChatCompletions
 
 
 class OpenAIAdapter(ChatCompletions):
-    """The chat wire as it is, checked by listing the models."""
+    """OpenAI's wires as they are, checked by listing the models. Completions are only asked of
+    the models that are known for them."""

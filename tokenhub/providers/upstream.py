@@ -8,6 +8,7 @@ closes the connection at once and passes on. It logs nothing: requests carry key
 
 from __future__ import annotations
 
+import re
 from time import monotonic
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from geventhttpclient._parser import HTTPParseError
 
 from tokenhub import __version__
 from tokenhub.errors import ProviderError
-from tokenhub.providers.base import Timeouts
+from tokenhub.providers.base import Headers, Timeouts
 from tokenhub.providers.connection import (
     IDLE_SECS_MAX,
     Connection,
@@ -48,7 +49,7 @@ class _ClosedUnanswered(Exception):
 
 
 class Exchange:
-    """One request and its answer from the head on: `status`, `header()`, and then the body, once.
+    """One request and its answer from the head on: `status`, its headers, and then the body, once.
 
     A connection whose answer is complete goes back to its pool by itself; `close()` gives up any
     other. `total_secs` of the timeouts began when the exchange was made.
@@ -101,6 +102,11 @@ class Exchange:
             return ""
         start = found + len(name) + 3
         return self._head[start : self._head.find(b"\r\n", start)].decode("latin-1").strip()
+
+    def headers(self, wanted: re.Pattern[bytes]) -> Headers:
+        """The headers whose lines match: its two groups are the name and the value."""
+        found = wanted.findall(self._head)
+        return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in found)
 
     def read(self, longest_secs: float | None = None) -> bytes:
         """The next bytes of a streamed body, b"" at its clean end; the Source of a Stream.

@@ -19,6 +19,13 @@ from tokenhub.store.admin import (
     note_admin_use,
     save_admin_token,
 )
+from tokenhub.store.aliases import (
+    delete_alias,
+    find_alias,
+    list_aliases,
+    load_aliases,
+    save_alias,
+)
 from tokenhub.store.budgets import (
     credit_ledger,
     delete_budget,
@@ -158,6 +165,7 @@ __all__ = [
     "credit_ledger",
     "delete_admin_session",
     "delete_admin_token",
+    "delete_alias",
     "delete_budget",
     "delete_budgets",
     "delete_entry",
@@ -169,6 +177,7 @@ __all__ = [
     "end_sessions_of",
     "find_admin_session",
     "find_admin_token",
+    "find_alias",
     "find_budget",
     "find_budgets",
     "find_entry",
@@ -194,6 +203,7 @@ __all__ = [
     "lease_money",
     "list_admin_sessions",
     "list_admin_tokens",
+    "list_aliases",
     "list_attempts",
     "list_audit",
     "list_budgets",
@@ -213,6 +223,7 @@ __all__ = [
     "list_shares",
     "list_teams",
     "load_admins",
+    "load_aliases",
     "load_all",
     "load_budgets",
     "load_generation",
@@ -229,6 +240,7 @@ __all__ = [
     "release_share",
     "replace_vault",
     "save_admin_token",
+    "save_alias",
     "save_budget",
     "save_entry",
     "save_file_entry",

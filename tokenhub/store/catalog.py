@@ -49,6 +49,7 @@ def save_provider(connection: Connection, provider: Provider, at: int) -> Provid
         "cred_store": provider.cred_store,
         "demo": provider.demo,
         "endpoints": orjson.dumps(provider.endpoints).decode(),
+        "native_responses": provider.native_responses,
     }
     return replace(provider, revision=upsert_revised(connection, providers, values, at))
 
@@ -103,6 +104,8 @@ def save_model(connection: Connection, model: Model, at: int) -> Model:
         "pricing_source": model.pricing_source,
         "pricing_origin": model.pricing_origin,
         "capabilities": orjson.dumps(model.capabilities).decode(),
+        "tags": orjson.dumps(model.tags).decode(),
+        "fallbacks": orjson.dumps(model.fallbacks).decode(),
         "tool_name_map": orjson.dumps(dict(model.tool_name_map)).decode(),
         "gemma4_output": model.gemma4_output,
     }
@@ -149,6 +152,7 @@ def provider_from(row: RowMapping) -> Provider:
         cred_store=row["cred_store"],
         demo=row["demo"],
         endpoints=tuple(orjson.loads(row["endpoints"])),
+        native_responses=row["native_responses"],
         revision=row["revision"],
     )
 
@@ -167,6 +171,8 @@ def model_from(row: RowMapping) -> Model:
         pricing_source=row["pricing_source"],
         pricing_origin=row["pricing_origin"],
         capabilities=tuple(orjson.loads(row["capabilities"])),
+        tags=tuple(orjson.loads(row["tags"])),
+        fallbacks=tuple(orjson.loads(row["fallbacks"])),
         tool_name_map=orjson.loads(row["tool_name_map"]),
         gemma4_output=row["gemma4_output"],
         created_at=row["created_at"],

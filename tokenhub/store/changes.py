@@ -10,8 +10,9 @@ from sqlalchemy import Connection, case, func, insert, select, update
 from tokenhub.access import Admins
 from tokenhub.budgets import Budget, Subject
 from tokenhub.db.catalog_tables import changes, generation
-from tokenhub.domain import ApiKey, Model, Provider, RoutingDefaults, Team, VaultRow
+from tokenhub.domain import Alias, ApiKey, Model, Provider, RoutingDefaults, Team, VaultRow
 from tokenhub.store.admin import load_admins
+from tokenhub.store.aliases import load_aliases
 from tokenhub.store.budgets import load_budgets
 from tokenhub.store.catalog import find_routing, load_models, load_providers
 from tokenhub.store.keys import load_keys
@@ -54,6 +55,7 @@ class Loaded:
     vault: VaultRow | None = None
     teams: dict[str, Team] = field(default_factory=dict)
     budgets: dict[Subject, tuple[Budget, ...]] = field(default_factory=dict)
+    aliases: dict[str, Alias] = field(default_factory=dict)
 
 
 def load_all(connection: Connection) -> Loaded:
@@ -62,6 +64,7 @@ def load_all(connection: Connection) -> Loaded:
         generation=load_generation(connection),
         providers=load_providers(connection),
         models=load_models(connection),
+        aliases=load_aliases(connection),
         keys=load_keys(connection),
         teams=load_teams(connection),
         budgets=load_budgets(connection),

@@ -6,7 +6,7 @@ When a key was last used is not in its row, which nobody but an administrator ch
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
@@ -174,6 +174,7 @@ def _columns_of(row: KeyRow) -> dict[str, Any]:
         "rpm": key.limits.rpm,
         "tpm": key.limits.tpm,
         "max_parallel": key.limits.parallel,
+        "model_limits": _json({name: asdict(each) for name, each in key.model_limits.items()}),
     }
 
 
@@ -201,6 +202,9 @@ def _api_key_from(row: RowMapping) -> ApiKey:
         directives=row["directives"],
         policy=orjson.loads(row["policy"]),
         limits=limits_from(row),
+        model_limits={
+            name: Limits(**each) for name, each in orjson.loads(row["model_limits"]).items()
+        },
     )
 
 

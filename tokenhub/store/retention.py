@@ -30,6 +30,7 @@ from tokenhub.db.traffic_tables import (
     attempts,
     buckets,
     hosts,
+    idempotency_keys,
     job_runs,
     journal_offsets,
     openings,
@@ -38,8 +39,12 @@ from tokenhub.db.traffic_tables import (
     rollup_hours,
     tsdb_points,
 )
+from tokenhub.store.idempotency import IN_FLIGHT
 from tokenhub.store.logs import IDENTITY
 from tokenhub.store.rollups import find_oldest_unrolled
+
+ASKED_MS = 600_000
+"""How long after the death of its owner somebody may still ask what became of a request."""
 
 Prune = Callable[[Connection, int, int], int]
 """Deletes what is older than a time, at most so many rows; returns how many."""
@@ -107,6 +112,15 @@ def prune_sessions(connection: Connection, before: int, rows_max: int) -> int:
     """Browser sessions that have expired."""
     expires_at = admin_sessions.c.expires_at
     return _delete_by(connection, expires_at, before, rows_max)
+
+
+def prune_answers(connection: Connection, before: int, rows_max: int) -> int:
+    """Answers that are not sent again, and requests whose owner nobody has asked after."""
+    row = idempotency_keys.c
+    is_old = or_(
+        and_(row.state != IN_FLIGHT, row.expires_at < before), row.expires_at < before - ASKED_MS
+    )
+    return _delete(connection, idempotency_keys, is_old, rows_max, row.expires_at)
 
 
 def prune_prices(connection: Connection, before: int, rows_max: int) -> int:

@@ -47,11 +47,12 @@ def upsert(
 
 
 def upsert_revised(connection: Connection, table: Table, values: dict[str, Any], at: int) -> int:
-    """Create or replace a row by its id, keep the time of creation; returns its new revision."""
+    """Create or replace a row by its key, keep the time of creation; returns its new revision."""
     statement = insert_into(connection, table).values(
         **values, revision=1, created_at=at, updated_at=at
     )
     changed = {**values, "revision": table.c.revision + 1, "updated_at": at}
-    upsert = statement.on_conflict_do_update(index_elements=["id"], set_=changed)
+    key = [*table.primary_key]
+    upsert = statement.on_conflict_do_update(index_elements=key, set_=changed)
     revision: int = connection.execute(upsert.returning(table.c.revision)).scalar_one()
     return revision

@@ -5,20 +5,42 @@ Knows no entity.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from flask import Response
 from sqlalchemy import Connection
 
 from tokenhub.db import DatabaseAway
+from tokenhub.domain import Outcome
 from tokenhub.errors import Unavailable
 from tokenhub.services import Services
 from tokenhub.web.forms import Page
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 T = TypeVar("T")
+
+
+class Ready(Response):
+    """An answer whose headers are complete: it is handed to the worker as it is.
+
+    Werkzeug would look again for what is missing or must be put right, for each request.
+
+    Attributes:
+        outcome: of a stream: what its request comes to, when it has ended.
+    """
+
+    outcome: Outcome | None = None
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """The WSGI application; the worker closes what it is given."""
+        start_response(self.status, self.headers.to_wsgi_list())
+        body: Iterable[bytes] = self.response  # type: ignore[assignment]  # never text
+        return body
 
 
 def answer(payload: object, status: int = 200) -> Response:

@@ -1,68 +1,82 @@
-"""The OpenAI-compatible endpoints: chat completions and models."""
+"""OpenAI's endpoints: chat completions, responses, completions, embeddings, models."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from operator import itemgetter
+from typing import Any
 
 import orjson
 from flask import Blueprint, Response, request
 
 from tokenhub.catalog import Snapshot
-from tokenhub.dialects import openai as dialect
-from tokenhub.domain import ApiKey, Model, Policy
-from tokenhub.errors import NotFound
-from tokenhub.gateway import Exchange, begin
-from tokenhub.limiter import Ticket
-from tokenhub.pricing import nanos_from_usd, usd
+from tokenhub.dialects import DIALECTS
+from tokenhub.dialects.checked import SchemaCheck
+from tokenhub.domain import Alias, ChatRequest, Model, Policy
+from tokenhub.errors import InvalidRequest, NotFound
+from tokenhub.gateway import Exchange, Relay
+from tokenhub.structured import Schema, schema_of
 from tokenhub.web import guards
+from tokenhub.web.keeping import serve_keeping
+from tokenhub.web.routed import Plain, respond, respond_by
 
 blueprint = Blueprint("chat", __name__)
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-Headers = list[tuple[str, str]]
+class Chat(Plain):
+    """Chat completions: an answer for which the request has a JSON schema must keep to it."""
+
+    def stream(self, exchange: Exchange, asked: ChatRequest, policy: Policy) -> Relay:
+        """Chunks, checked at their end."""
+        schema = _find_schema(asked)
+        stages = () if schema is None else (SchemaCheck(schema).feed,)
+        return exchange.stream(asked, policy, stages)
+
+    def serve(self, exchange: Exchange, asked: ChatRequest, policy: Policy) -> bytes:
+        """The whole completion.
+
+        Raises:
+            SchemaUnmet: it does not keep to its schema, however often the model was asked.
+        """
+        schema = _find_schema(asked)
+        if schema is None:
+            return super().serve(exchange, asked, policy)
+        repairs = guards.services().settings.schema_repairs
+        return serve_keeping(exchange, asked, policy, schema, repairs).body
 
 
-class Ready(Response):
-    """An answer whose headers are complete: it is handed to the worker as it is.
-
-    Werkzeug would look again for what is missing or must be put right, for each request.
-    """
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """The WSGI application; the worker closes what it is given."""
-        start_response(self.status, self.headers.to_wsgi_list())
-        body: Iterable[bytes] = self.response  # type: ignore[assignment]  # never text
-        return body
+def _find_schema(asked: ChatRequest) -> Schema | None:
+    """The schema of a request, if it has one that can be checked: what a provider makes of any
+    other is between it and the caller."""
+    if "response_format" not in asked.body:
+        return None
+    try:
+        return schema_of(asked)
+    except InvalidRequest:
+        return None
 
 
 @blueprint.post("/v1/chat/completions")
 def chat_completions() -> Response:
     """`POST /v1/chat/completions`, whole and streamed."""
-    hub = guards.services()
-    hub.recorder.admit()
-    try:
-        snapshot = hub.catalog.current()
-        caller = guards.admit(hub, snapshot, "chat")
-        snapshot = snapshot.seen_by(caller.key)
-        ticket = hub.limiter.admit(caller.key, caller.team)
-    except BaseException:
-        hub.recorder.abandon()
-        raise
-    with begin(hub.gateway, caller, snapshot, "/v1/chat/completions", ticket=ticket) as exchange:
-        chat = dialect.read_request(guards.read_body(hub))
-        policy = default_policy(snapshot, caller.key)
-        if chat.stream:
-            relay = exchange.stream(chat, policy)
-            headers = [*stream_headers(exchange), *limit_headers(ticket)]
-            # The worker iterates over the relay itself, and closes it.
-            return Ready(relay, 200, headers)
-        answer = exchange.serve(chat, policy)
-    return Ready(answer.body, 200, [*whole_headers(exchange), *limit_headers(ticket)])
+    return respond_by("/v1/chat/completions", "chat", Chat(DIALECTS["chat"]))
+
+
+@blueprint.post("/v1/responses")
+def responses() -> Response:
+    """`POST /v1/responses`, whole and streamed. Nothing is kept between requests."""
+    return respond("/v1/responses", "chat", DIALECTS["responses"])
+
+
+@blueprint.post("/v1/completions")
+def completions() -> Response:
+    """`POST /v1/completions`, whole and streamed."""
+    return respond("/v1/completions", "chat", DIALECTS["completions"])
+
+
+@blueprint.post("/v1/embeddings")
+def embeddings() -> Response:
+    """`POST /v1/embeddings`, always whole."""
+    return respond("/v1/embeddings", "embeddings", DIALECTS["embeddings"])
 
 
 @blueprint.get("/v1/models")
@@ -70,6 +84,8 @@ def list_models() -> Response:
     """`GET /v1/models`: what can be asked for, sorted by id."""
     snapshot = _may_list_models()
     data = [_model_object(model) for model in snapshot.routable]
+    data += [_alias_object(alias) for alias in snapshot.offered_aliases()]
+    data.sort(key=itemgetter("id"))
     return _json({"object": "list", "data": data})
 
 
@@ -77,80 +93,13 @@ def list_models() -> Response:
 def get_model(model_id: str) -> Response:
     """`GET /v1/models/{id}`; ids may hold slashes."""
     snapshot = _may_list_models()
+    for alias in snapshot.offered_aliases():
+        if alias.name == model_id:
+            return _json(_alias_object(alias))
     for model in snapshot.routable:
         if model.id == model_id:
             return _json(_model_object(model))
     raise NotFound("the model does not exist", code="model_not_found", param="model")
-
-
-def default_policy(snapshot: Snapshot, key: ApiKey) -> Policy:
-    """What applies when the request says nothing, first the key's, then ours: it only ranks."""
-    defaults = snapshot.defaults
-    policy = Policy(
-        mode=defaults.mode,
-        max_budget_nanousd=defaults.max_budget_nanousd,
-        max_latency_ms=defaults.max_latency_ms,
-    )
-    if not key.policy:
-        return policy
-    own = dict(key.policy)
-    if "max_budget_usd" in own:
-        own["max_budget_nanousd"] = nanos_from_usd(own.pop("max_budget_usd"))
-    return replace(policy, **own)
-
-
-def whole_headers(exchange: Exchange) -> Headers:
-    """The headers of a whole answer: who gave it, why, at what cost."""
-    outcome = exchange.outcome
-    headers = [("Content-Type", "application/json"), *_routing_headers(exchange)]
-    cost = usd(outcome.cost_nanousd)
-    if cost is not None:
-        headers.append(("X-TokenHub-Cost-USD", f"{cost:.9f}"))
-    headers.append(("X-TokenHub-Overhead-Ms", f"{outcome.overhead_us / 1000:.1f}"))
-    return headers
-
-
-def stream_headers(exchange: Exchange) -> Headers:
-    """The headers of a stream. Its cost is known only at its end."""
-    return [
-        ("Content-Type", "text/event-stream; charset=utf-8"),
-        ("Cache-Control", "no-cache"),
-        ("X-Accel-Buffering", "no"),
-        *_routing_headers(exchange),
-        ("X-TokenHub-Overhead-Ms", f"{exchange.overhead_ms:.1f}"),
-    ]
-
-
-def limit_headers(ticket: Ticket | None) -> Headers:
-    """What is left of the limits of the key and its team; nothing where there are none."""
-    return [] if ticket is None else ticket.headers()
-
-
-def _routing_headers(exchange: Exchange) -> Headers:
-    outcome = exchange.outcome
-    return [
-        ("X-Request-Id", outcome.request_id),
-        ("X-Negotiated-Model", _header_text(outcome.model_id)),
-        ("X-TokenHub-Provider", _header_text(outcome.provider_id)),
-        ("X-TokenHub-Reason", outcome.reason),
-        ("X-TokenHub-Attempts", str(exchange.attempt_count)),
-        *_changes(exchange),
-    ]
-
-
-def _changes(exchange: Exchange) -> Headers:
-    """How what the provider was asked differs from what the caller asked."""
-    changes = []
-    if exchange.output_tokens_max is not None:
-        changes.append(("X-TokenHub-Max-Tokens", str(exchange.output_tokens_max)))
-    if exchange.dropped:
-        changes.append(("X-TokenHub-Dropped", _header_text(",".join(exchange.dropped))))
-    return changes
-
-
-def _header_text(text: str) -> str:
-    """An id as a header can carry it: percent-encoded beyond ASCII."""
-    return text if text.isascii() else quote(text, safe="/:@ ")
 
 
 def _may_list_models() -> Snapshot:
@@ -173,6 +122,15 @@ def _model_object(model: Model) -> dict[str, Any]:
     if model.max_context_tokens:
         found["context_length"] = found["max_model_len"] = model.max_context_tokens
     return found
+
+
+def _alias_object(alias: Alias) -> dict[str, Any]:
+    return {
+        "id": alias.name,
+        "object": "model",
+        "created": alias.created_at // 1000,
+        "owned_by": "tokenhub",
+    }
 
 
 def _json(payload: object) -> Response:

@@ -1,4 +1,5 @@
-"""Every error as an answer: one envelope, our words, the request's id, never a stack trace."""
+"""Every error as an answer: an envelope of the caller's dialect, our words, the request's id, never
+a stack trace."""
 
 from __future__ import annotations
 
@@ -9,12 +10,15 @@ import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from tokenhub.dialects import openai
+from tokenhub.dialects import DIALECTS
+from tokenhub.dialects.dialect import Dialect
 from tokenhub.errors import NotFound, TokenHubError, UpstreamRefused
 from tokenhub.web.answers import rfc3339
 from tokenhub.web.guards import client_request_id, request_id
 
 log = logging.getLogger("tokenhub.web")
+
+MESSAGES_PATH = "/v1/messages"
 
 _CODES = {
     400: "bad_request", 404: "not_found", 405: "method_not_allowed",
@@ -34,25 +38,21 @@ def register(app: Flask) -> None:
 
 
 def _show(error: Any) -> Response:
-    if isinstance(error, UpstreamRefused):
-        body = _relayed(error)
-    else:
-        found = openai.error_body(error)
+    spoken, our_id = _dialect_of(request.path), request_id(request.environ)
+    body = None
+    if isinstance(error, UpstreamRefused):  # the provider's own verdict, if it is one
+        body = spoken.relayed_error(error.body, error.status, our_id)
+    if body is None:
+        found = spoken.error_body(error, our_id)
         moments = {name: rfc3339(at) for name, at in error.details.items() if name.endswith("_at")}
         found["error"].update(moments)
         body = orjson.dumps(found)
     return Response(body, error.status, error.headers, content_type="application/json")
 
 
-def _relayed(error: UpstreamRefused) -> bytes:
-    """The provider's own verdict when it is an error envelope, else ours."""
-    try:
-        found = orjson.loads(error.body)
-    except orjson.JSONDecodeError:
-        found = None
-    if isinstance(found, dict) and isinstance(found.get("error"), dict):
-        return error.body
-    return orjson.dumps(openai.error_body(error))
+def _dialect_of(path: str) -> Dialect:
+    """Whose envelope a caller of a path expects: Anthropic's clients read no other than theirs."""
+    return DIALECTS["messages" if path.startswith(MESSAGES_PATH) else "chat"]
 
 
 def _show_http(error: Any) -> Response:
@@ -80,6 +80,8 @@ def _add_request_id(response: Response) -> Response:
     headers, environ = response.headers, request.environ
     if "X-Request-Id" not in headers:
         headers["X-Request-Id"] = request_id(environ)
+    if environ["PATH_INFO"].startswith(MESSAGES_PATH) and "Request-Id" not in headers:
+        headers["Request-Id"] = headers["X-Request-Id"]  # where Anthropic's SDK looks for it
     given = client_request_id(environ)
     if given:
         headers["X-Client-Request-Id"] = given

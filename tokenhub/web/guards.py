@@ -85,7 +85,7 @@ def admit(hub: Services, snapshot: Snapshot, scope: str | None) -> Caller:
     environ = request.environ
     check_length(hub, environ)
     address = check_address(hub, environ)
-    token = bearer_token(environ) or environ.get("HTTP_X_API_KEY", "")
+    token = token_of(environ)
     if not token:
         raise Unauthenticated("no API key was given", code="missing_api_key")
     key = _find_key(snapshot, token)
@@ -105,6 +105,11 @@ def admit(hub: Services, snapshot: Snapshot, scope: str | None) -> Caller:
         client_request_id=client_request_id(environ),
         team=team,
     )
+
+
+def token_of(environ: Environ) -> str:
+    """The API key as it was given, or ""."""
+    return bearer_token(environ) or environ.get("HTTP_X_API_KEY", "")
 
 
 def bearer_token(environ: Environ) -> str:

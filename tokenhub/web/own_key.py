@@ -42,6 +42,7 @@ def show() -> Response:
             "models": sorted(model.id for model in snapshot.seen_by(key).routable),
             "expires_at": rfc3339(key.expires_at),
             "limits": _limits(key.limits),
+            "model_limits": {name: _limits(each) for name, each in key.model_limits.items()},
             "team_limits": None if team is None else _limits(team.limits),
             "budgets": read(hub, lambda connection: _budgets(connection, snapshot, key, now)),
             "spend": read(hub, lambda connection: _spend(connection, key, now)),

@@ -9,7 +9,7 @@ from typing import Any
 
 NO_REASON = "the provider refused the request and did not say why"
 
-_WORDS = {
+WORDS = {
     "invalid_request_error": ("invalid_request_error", None),
     "authentication_error": ("authentication_error", "invalid_api_key"),
     "billing_error": ("insufficient_quota", "insufficient_quota"),
@@ -21,6 +21,7 @@ _WORDS = {
     "overloaded_error": ("server_error", "overloaded"),
     "api_error": ("server_error", None),
 }
+"""Anthropic's words, and OpenAI's `type` and `code` for each."""
 
 _OVERFLOWS = ("prompt is too long", "exceed context limit")
 
@@ -35,7 +36,7 @@ def to_openai_error(parsed: object) -> dict[str, Any]:
     message, word = error.get("message"), error.get("type")
     if not isinstance(message, str) or not message:
         message = NO_REASON
-    kind, code = _WORDS.get(word, (word, None)) if isinstance(word, str) else (None, None)
+    kind, code = WORDS.get(word, (word, None)) if isinstance(word, str) else (None, None)
     if any(text in message.lower() for text in _OVERFLOWS):
         code = "context_length_exceeded"
     return {

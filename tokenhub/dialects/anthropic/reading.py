@@ -16,7 +16,7 @@ OTHER = "other"
 NAMES_MAX = 32
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_NOTHING: tuple[Any, ...] = (None, "", [], {})
+_NOTHING: tuple[Any, ...] = (None, "", [], {})  # and False, which 0 equals
 
 
 class Dropped:
@@ -37,7 +37,8 @@ class Dropped:
     def add_unknown(self, fields: dict[str, Any], known: frozenset[str], prefix: str) -> None:
         """Note every field that is not in `known` and says something."""
         for name in fields:
-            if name not in known and fields[name] not in _NOTHING:
+            value = fields[name]
+            if name not in known and value is not False and value not in _NOTHING:
                 self.add(prefix + name)
 
     @property

@@ -7,9 +7,7 @@ https://platform.openai.com/docs/api-reference/chat-streaming.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -23,14 +21,15 @@ from tokenhub.dialects.anthropic.answers import (
     thinking_block,
     tool_call,
 )
-from tokenhub.dialects.anthropic.usage import to_openai_usage, usage_of
-from tokenhub.dialects.openai import DONE, Split
+from tokenhub.dialects.anthropic.usage import StreamUsage, to_openai_usage
+from tokenhub.dialects.openai import DONE, Split, error_event, object_of
+from tokenhub.dialects.sse import events
 from tokenhub.domain import Usage
+from tokenhub.errors import ProviderError
 
-INPUT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 OPENINGS = ("message_start", "content_block_start", "ping")
 
-_END = re.compile(rb'"type"\s*:\s*"message_stop"\s*\}\s*$')
+_END = b'"message_stop"'
 
 
 class ChatStreamMeter:
@@ -53,16 +52,15 @@ class ChatStreamMeter:
         self._calls = 0
         self._thoughts = 0
         self._blocks: dict[Any, dict[str, Any]] = {}  # open ones that are more than text
-        self._usage: dict[str, Any] = {}
-        self._is_output_told = False
+        self._usage = StreamUsage()
         self._set_envelope({})
 
     def pass_on(self, block: bytes) -> bytes:
         """Take a block of Anthropic's events; returns the chunks that they become."""
         out = []
         for _, data in self._split(block):
-            if not data:
-                continue
+            if not data or self._has_ended:
+                continue  # what comes behind the end is nobody's
             try:
                 event = orjson.loads(data)
                 kind = event["type"]
@@ -87,16 +85,16 @@ class ChatStreamMeter:
         At the beginning of a stream it says what it has read, and at the end what it has written;
         in between the latter is our estimate.
         """
-        usage = usage_of(self._usage)
-        if usage is None or (self._is_output_told and self._finish_reason is not None):
-            return usage
-        written = max(usage.output_tokens, self.output_tokens)
-        return replace(usage, output_tokens=written, is_estimate=True)
+        return self._usage.so_far(self.output_tokens, has_ended=self._finish_reason is not None)
 
     @property
     def output_tokens(self) -> int:
         """Our estimate of what was produced so far, at four bytes a token."""
         return -(-self._text_bytes // 4)
+
+    def fail(self, error: ProviderError) -> bytes:
+        """The event that ends a stream that broke off."""
+        return error_event(error)
 
     @property
     def finish_reason(self) -> str | None:
@@ -122,7 +120,7 @@ class ChatStreamMeter:
             return b""
         self._has_begun = True
         self._set_envelope(message)
-        self._note_usage(message.get("usage"))
+        self._usage.note(message.get("usage"), is_last=False)
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
     def _open_block(self, event: dict[str, Any]) -> bytes:
@@ -171,9 +169,8 @@ class ChatStreamMeter:
         return self._chunk({"thinking_blocks": [{"index": self._thoughts - 1, **thoughts}]})
 
     def _change(self, event: dict[str, Any]) -> bytes:
-        usage, delta = event.get("usage"), event["delta"]
-        self._note_usage(usage)
-        self._is_output_told |= isinstance(usage, dict) and usage.get("output_tokens") is not None
+        delta = event["delta"]
+        self._usage.note(event.get("usage"), is_last=True)
         return self._stop(delta) if delta.get("stop_reason") else b""
 
     def _stop(self, message: dict[str, Any]) -> bytes:
@@ -213,14 +210,6 @@ class ChatStreamMeter:
         self._text_bytes += len(text.encode())
         return self._chunk({name: text}) if text else b""
 
-    def _note_usage(self, usage: object) -> None:
-        """The counts are cumulative, and what is not told again still stands."""
-        if isinstance(usage, dict):
-            told = {name: value for name, value in usage.items() if value is not None}
-            if not any(told.get(name) for name in INPUT_COUNTS):
-                told.pop("input_tokens", None)  # nobody reads nothing: some say 0 at the end
-            self._usage |= told
-
 
 def opens_stream(data: bytes) -> bool:
     """Whether an event has nothing of an answer in it yet."""
@@ -231,11 +220,12 @@ def opens_stream(data: bytes) -> bool:
 
 
 def ends_stream(tail: bytes) -> bool:
-    """Whether a stream's block ends with its last event, which may be padded with white space.
-
-    Nothing else ends like it: within a JSON text its quotes would be escaped.
-    """
-    return _END.search(tail) is not None
+    """Whether a stream's block, or the data of one event, ends with the stream's last event: some
+    put their own figures into it. Within a JSON text the quotes of its name would be escaped."""
+    if _END not in tail:
+        return False
+    found = [data for _, data in events(tail + b"\n\n") if data]
+    return object_of(found[-1] if found else tail).get("type") == "message_stop"
 
 
 _READERS: Mapping[str, Callable[[ChatStreamMeter, dict[str, Any]], bytes]] = {

@@ -38,7 +38,11 @@ TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 NESTING_MAX = 100
 THINKING_TYPES = ("thinking", "redacted_thinking")
 
+RAW = "_raw"
+"""The only field of a tool's input whose arguments are no JSON object: it has their text."""
+
 _NOT_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
+_PLAIN_ID = re.compile(r"[a-zA-Z0-9_-]+")
 _LONG_NUMBER = re.compile(r"\d{19}")
 _COMMON_FIELDS = frozenset({"role", "content", "cache_control"})
 _TOOL_FIELDS = _COMMON_FIELDS | {"tool_call_id"}
@@ -47,6 +51,22 @@ _FUNCTION_FIELDS = frozenset({"name", "arguments"})
 _ASSISTANT_FIELDS = _COMMON_FIELDS | {
     "refusal", "tool_calls", "function_call", "audio", "thinking_blocks", "reasoning_content",
 }  # fmt: skip
+
+
+class UniqueIds:
+    """Gives calls ids that Anthropic accepts: plain ones, each but once."""
+
+    def __init__(self) -> None:
+        self._given: dict[str, int] = {}  # and how often each was asked for
+
+    def name(self, id: str) -> str:
+        """The id of the next call: its own, if it can be."""
+        plain = unique = plain_id(id) or "call"
+        while unique in self._given:
+            self._given[plain] += 1
+            unique = f"{plain}-{self._given[plain]}"
+        self._given[unique] = 1
+        return unique
 
 
 class Conversation:
@@ -65,7 +85,7 @@ class Conversation:
         self.tool_names: dict[str, None] = {}
         self._dropped = dropped
         self._open: dict[str, tuple[str, str]] = {}  # calls without a result: their path, our id
-        self._ids: dict[str, int] = {}  # those given out, and how often each was asked for
+        self._ids = UniqueIds()
 
     def read(self, messages: list[dict[str, Any]]) -> None:
         """Translate them all.
@@ -169,14 +189,7 @@ class Conversation:
 
     def _unique_id(self, id: str) -> str:
         """An id that Anthropic accepts; its own ones come back from our prefix unchanged."""
-        if id.startswith("call_toolu_"):
-            id = id.removeprefix("call_")
-        plain = unique = _NOT_IN_ID.sub("_", id) or "call"
-        while unique in self._ids:
-            self._ids[plain] += 1
-            unique = f"{plain}-{self._ids[plain]}"
-        self._ids[unique] = 1
-        return unique
+        return self._ids.name(id.removeprefix("call_") if id.startswith("call_toolu_") else id)
 
     def _read_thinking(self, message: dict[str, Any], path: str) -> list[Block]:
         """Earlier thoughts that carry Anthropic's signature; it believes no others."""
@@ -220,6 +233,16 @@ class Conversation:
         self.turns[-1]["content"] = kept
 
 
+def is_plain_id(id: str) -> bool:
+    """Whether Anthropic takes it for the id of a call."""
+    return _PLAIN_ID.fullmatch(id) is not None
+
+
+def plain_id(id: str) -> str:
+    """An id in the characters that Anthropic takes."""
+    return _NOT_IN_ID.sub("_", id)
+
+
 def tool_name(value: Any, path: str) -> str:
     """A tool's name, as both dialects write it.
 
@@ -240,20 +263,27 @@ def _id_at(value: Any, path: str) -> str:
     return "" if value is None else text_at(value, path)
 
 
-def _read_arguments(value: Any, path: str) -> dict[str, Any] | orjson.Fragment:
-    text = "" if value is None else text_at(value, path)
+def find_arguments(text: str) -> dict[str, Any] | orjson.Fragment | None:
+    """The JSON object that a call's arguments are the text of, exactly; None if it is none."""
     if text.strip() in ("", "null"):
         return {}
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:
-        found = None
+        return None
     if not isinstance(found, dict):
-        raise Untranslatable("the arguments must be the text of a JSON object", param=path)
+        return None
     # orjson makes floats of integers beyond 64 bits, and does not write what is nested too deeply.
     # Where either could be, the arguments are sent as they came.
     is_plain = text.count("{") + text.count("[") < NESTING_MAX and not _LONG_NUMBER.search(text)
     return found if is_plain else orjson.Fragment(text)
+
+
+def _read_arguments(value: Any, path: str) -> dict[str, Any] | orjson.Fragment:
+    """What a model has got wrong, it may see again: the conversation goes on."""
+    text = "" if value is None else text_at(value, path)
+    found = find_arguments(text)
+    return {RAW: text} if found is None else found
 
 
 def _signed(block: dict[str, Any]) -> Block | None:

@@ -7,6 +7,9 @@ gevent's sockets) and listens on loopback only. See docs/simulator.md for models
     POST /v1/chat/completions       whole or streamed, as OpenAI or vLLM
     POST /v1/messages               whole or streamed, as Anthropic
     POST /v1/messages/count_tokens
+    POST /v1/completions            whole or streamed, as OpenAI or vLLM
+    POST /v1/responses              the same
+    POST /v1/embeddings             as OpenAI or vLLM
     GET  /v1/models                 as Anthropic when `anthropic-version` is sent
     GET  /health                    as vLLM: the status alone
     GET  /stats                     counters: see Stats
@@ -26,25 +29,20 @@ import gevent.pool
 import gevent.server
 import orjson
 
-from tokenhub.providers.simulator import anthropic, anthropic_checks, faults
-from tokenhub.providers.simulator.anthropic import Anthropic
+from tokenhub.providers.simulator import faults
 from tokenhub.providers.simulator.client import Client, Gone, HangUp, Request
 from tokenhub.providers.simulator.controls import Controls
 from tokenhub.providers.simulator.dialect import Answer, Dialect
+from tokenhub.providers.simulator.endpoints import ASKED, MESSAGES, spoken
 from tokenhub.providers.simulator.errors import Refused
 from tokenhub.providers.simulator.faults import Fault
 from tokenhub.providers.simulator.memory import Memory
-from tokenhub.providers.simulator.openai import OpenAI
-from tokenhub.providers.simulator.vllm import Vllm
 
 MODELS_COUNTED_MAX = 1000
-CHAT, MESSAGES, MODELS = "/v1/chat/completions", "/v1/messages", "/v1/models"
-COUNT, HEALTH = "/v1/messages/count_tokens", "/health"
-PATHS = (CHAT, MESSAGES, MODELS, COUNT, HEALTH)
+MODELS, HEALTH = "/v1/models", "/health"
+PATHS = (*ASKED, MODELS, HEALTH)
 SECRET_HEADERS = ("authorization", "x-api-key", "api-key")
 SECRET_CHARS_SHOWN = 4
-OPENAI, VLLM, VLLM_OLD = OpenAI(), Vllm(), Vllm(is_old=True)
-BY_NAME: dict[str, Dialect] = {"openai": OPENAI, "vllm": VLLM, "vllm-old": VLLM_OLD}
 
 
 @dataclass(slots=True)
@@ -135,10 +133,8 @@ class Simulator:
         dialect = self._dialect(request)
         try:
             match request.method, path:
-                case "POST", "/v1/chat/completions" | "/v1/messages":
+                case "POST", path if path in ASKED:
                     self._ask(client, request, dialect)
-                case "POST", "/v1/messages/count_tokens":
-                    self._count(client, request, dialect)
                 case "GET", "/v1/models":
                     dialect.authenticate(request, self.controls.api_key)
                     body = dialect.models(self.controls.models)
@@ -171,11 +167,14 @@ class Simulator:
             case _:
                 raise Refused("no such path", status=404)
 
-    def _dialect(self, request: Request) -> Dialect:
-        """By path and headers; that of a chat is looked at again when its model is known."""
-        if request.path.startswith(MESSAGES) or "anthropic-version" in request.headers:
-            return Anthropic(f"req_{sum(self.stats.by_path.values()):020d}")
-        return BY_NAME[self.controls.dialect]
+    def _dialect(self, request: Request, model: str = "") -> Dialect:
+        """By path and headers, and where the path has several by the model."""
+        name = self.controls.dialect
+        if "anthropic-version" in request.headers and request.path not in ASKED:
+            return spoken(name, MESSAGES, self._count())
+        if name == "openai" and model.startswith(("vllm-", "sim-reason")):
+            name = "vllm"
+        return spoken(name, request.path, self._count())
 
     def _ask(self, client: Client, request: Request, dialect: Dialect) -> None:
         self.stats.requests += 1
@@ -183,9 +182,7 @@ class Simulator:
         self.last_request = request
         try:
             body = _json_object(request.body)
-            model = str(body.get("model"))
-            if dialect is OPENAI and model.startswith(("vllm-", "sim-reason")):
-                dialect = VLLM
+            dialect = self._dialect(request, str(body.get("model")))
             self._answer(client, request, body, dialect)
         except Refused as refused:
             _refuse(client, dialect, refused)
@@ -228,12 +225,9 @@ class Simulator:
         finally:
             self.stats.open_streams -= 1
 
-    def _count(self, client: Client, request: Request, dialect: Dialect) -> None:
-        dialect.authenticate(request, self.controls.api_key)
-        anthropic_checks.check_version(request)
-        body = _json_object(request.body)
-        anthropic_checks.check_count(body)
-        client.answer(200, anthropic.count_tokens(body), extra=dialect.extra)
+    def _count(self) -> int:
+        """The requests so far, which number them."""
+        return sum(self.stats.by_path.values())
 
 
 def serve(host: str, port: int) -> None:

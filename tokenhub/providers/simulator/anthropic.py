@@ -17,6 +17,7 @@ from tokenhub.providers.simulator import anthropic_checks, content
 from tokenhub.providers.simulator.anthropic_events import event, events_of, opening
 from tokenhub.providers.simulator.client import Request
 from tokenhub.providers.simulator.content import Pacing, Question
+from tokenhub.providers.simulator.dialect import Answer, Whole
 from tokenhub.providers.simulator.errors import Refused, anthropic_envelope
 from tokenhub.providers.simulator.memory import Memory
 from tokenhub.providers.simulator.signature import sign
@@ -41,6 +42,14 @@ MESSAGES = {
              "Billing to upgrade or purchase credits.",
 }  # fmt: skip
 """What the API says. An empty account is answered with 400, not 402 or 429."""
+LIMITS = {"requests": 4000, "tokens": 500_000, "input-tokens": 400_000, "output-tokens": 100_000}
+HEADERS = "anthropic-organization-id: simulator\r\n" + "".join(
+    f"anthropic-ratelimit-{name}-limit: {limit}\r\n"
+    f"anthropic-ratelimit-{name}-remaining: {limit - 1}\r\n"
+    f"anthropic-ratelimit-{name}-reset: {CREATED_AT}\r\n"
+    for name, limit in LIMITS.items()
+)
+"""https://platform.claude.com/docs/en/api/rate-limits#response-headers"""
 
 
 @dataclass(slots=True)
@@ -70,7 +79,7 @@ class Message:
 
 
 class Anthropic:
-    """Anthropic's dialect.
+    """Anthropic's dialect, where it answers with messages.
 
     Args:
         request_id: sent with the answer, and in the body of an error.
@@ -80,7 +89,7 @@ class Anthropic:
 
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
-        self.extra = f"request-id: {request_id}\r\n"
+        self.extra = f"request-id: {request_id}\r\n{HEADERS}"
 
     def authenticate(self, request: Request, api_key: str) -> None:
         given = request.headers.get("x-api-key", "")
@@ -96,7 +105,7 @@ class Anthropic:
         is_beta = "anthropic-beta" in request.headers
         anthropic_checks.check(body, version=version, is_beta=is_beta)
 
-    def answer(self, body: dict[str, Any], pacing: Pacing, memory: Memory) -> Message:
+    def answer(self, body: dict[str, Any], pacing: Pacing, memory: Memory) -> Answer:
         chunks, interval_ms, latency_ms = content.pace(body["model"], pacing)
         question = _question(body)
         reply = content.reply(question, chunks)
@@ -151,11 +160,18 @@ class Anthropic:
         return orjson.dumps({**page, **ends})
 
 
-def count_tokens(body: dict[str, Any]) -> bytes:
-    """The answer to a request to count, which has been checked."""
-    usage = _usage(body, Memory())
-    read = usage["input_tokens"] + usage["cache_creation_input_tokens"]
-    return orjson.dumps({"input_tokens": read})
+class AnthropicCount(Anthropic):
+    """The same where it only counts."""
+
+    def check(self, request: Request, body: dict[str, Any]) -> None:
+        anthropic_checks.check_version(request)
+        anthropic_checks.check_count(body)
+
+    def answer(self, body: dict[str, Any], pacing: Pacing, memory: Memory) -> Answer:
+        usage = _usage(body, Memory())
+        read = usage["input_tokens"] + usage["cache_creation_input_tokens"]
+        _, _, latency_ms = content.pace(body["model"], pacing)
+        return Whole(orjson.dumps({"input_tokens": read}), latency_ms)
 
 
 def _question(body: dict[str, Any]) -> Question:

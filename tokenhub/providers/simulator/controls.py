@@ -24,7 +24,7 @@ class Controls:
     """The settings of a simulator.
 
     Args:
-        dialect: what /v1/chat/completions speaks; models named vllm-… and sim-reason… always
+        dialect: what OpenAI and vLLM both have speaks; models named vllm-… and sim-reason… always
             speak vLLM's.
         seed, drawn: the next draw of `random` follows from these two.
     """

@@ -6,6 +6,7 @@ Connections and the choice of faults are not its business.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from tokenhub.providers.simulator.client import Request
@@ -33,8 +34,22 @@ class Answer(Protocol):
         """The very first event, which holds no text yet."""
 
 
+@dataclass(slots=True)
+class Whole:
+    """An answer that is never streamed."""
+
+    whole: bytes
+    latency_ms: int
+    interval_ms: int = 0
+    opening: bytes = b""
+
+    @property
+    def events(self) -> Iterator[bytes]:
+        return iter(())
+
+
 class Dialect(Protocol):
-    """One wire format, for one request."""
+    """One wire format at one endpoint, for one request."""
 
     extra: str
     """Header lines of every answer, each with its CRLF."""

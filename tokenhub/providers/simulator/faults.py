@@ -19,6 +19,7 @@ EVENT_STREAM = "text/event-stream; charset=utf-8"
 ERRORS = ("context", "policy", "quota")
 BEFORE = ("slow", "hang", "drop", "redirect", "content-type", "huge")
 WITHIN = ("cut", "silent-after", "error-frame", "error-after-start", "malformed")
+OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 RANDOM = "random"
 OVERFLOW = "overflow"
 TRANSIENT = ("429", "500", "503", "529", "drop", "cut", "hang-500", "malformed", "error-frame-2")
@@ -107,7 +108,7 @@ def _overflow(fault: Fault, dialect: Dialect, body: dict[str, Any]) -> None:
     context_tokens, input_tokens = fault.number, fault.second
     if input_tokens > context_tokens:
         raise dialect.overflow(context_tokens, input_tokens, 0)
-    asked_tokens = body.get("max_completion_tokens") or body.get("max_tokens") or 0
+    asked_tokens = next((body[name] for name in OUTPUT_LIMITS if body.get(name)), 0)
     if input_tokens + asked_tokens > context_tokens:
         raise dialect.overflow(context_tokens, input_tokens, asked_tokens)
 

@@ -15,10 +15,19 @@ import orjson
 from tokenhub.providers.simulator import content, openai_checks
 from tokenhub.providers.simulator.client import Request
 from tokenhub.providers.simulator.content import CREATED_AT, Pacing, Question, Reply
+from tokenhub.providers.simulator.dialect import Answer
 from tokenhub.providers.simulator.errors import Refused, openai_envelope
 from tokenhub.providers.simulator.memory import Memory
 
 CHOICES_MAX = 16
+CONTEXT_TOKENS = 128_000
+HEADERS = (
+    "openai-organization: simulator\r\nopenai-processing-ms: 1\r\nopenai-version: 2020-10-01\r\n"
+    "x-ratelimit-limit-requests: 10000\r\nx-ratelimit-limit-tokens: 2000000\r\n"
+    "x-ratelimit-remaining-requests: 9999\r\nx-ratelimit-remaining-tokens: 1999990\r\n"
+    "x-ratelimit-reset-requests: 6ms\r\nx-ratelimit-reset-tokens: 0s\r\n"
+)
+"""https://platform.openai.com/docs/api-reference/debugging-requests"""
 DONE = b"data: [DONE]\n\n"
 ANY_JSON = {"type": "object", "properties": {"answer": {"type": "string"}}}
 ERRORS: dict[str, dict[str, Any]] = {
@@ -27,11 +36,6 @@ ERRORS: dict[str, dict[str, Any]] = {
     "404": {"openai_code": "model_not_found"},
     "429": {"kind": "requests", "openai_code": "rate_limit_exceeded"},
     "529": {"kind": "overloaded_error"},
-    "context": {
-        "status": 400, "openai_code": "context_length_exceeded", "param": "messages",
-        "message": "This model's maximum context length is 128000 tokens. However, your messages "
-                   "resulted in 200000 tokens. Please reduce the length of the messages.",
-    },
     "policy": {"status": 400, "openai_code": "content_policy_violation"},
     "quota": {
         "status": 429, "kind": "insufficient_quota", "openai_code": "insufficient_quota",
@@ -156,10 +160,16 @@ class Chat:
 
 
 class OpenAI:
-    """OpenAI's dialect."""
+    """OpenAI's dialect, at its chat endpoint.
 
-    extra = ""
+    Args:
+        request_id: sent with the answer.
+    """
+
     broken_event: ClassVar[bytes] = b'data: {"choices": [\n\n'
+
+    def __init__(self, request_id: str) -> None:
+        self.extra = f"x-request-id: {request_id}\r\n{HEADERS}"
 
     def authenticate(self, request: Request, api_key: str) -> None:
         given = request.headers.get("authorization", "")
@@ -173,7 +183,7 @@ class OpenAI:
     def check(self, request: Request, body: dict[str, Any]) -> None:
         openai_checks.check(body)
 
-    def answer(self, body: dict[str, Any], pacing: Pacing, memory: Memory) -> Chat:
+    def answer(self, body: dict[str, Any], pacing: Pacing, memory: Memory) -> Answer:
         return self._answer(body, pacing, memory, Chat)
 
     def error(self, refused: Refused) -> bytes:
@@ -183,6 +193,8 @@ class OpenAI:
         return b"data: %b\n\n" % self.error(refused)
 
     def refusal(self, fault: str) -> Refused:
+        if fault == "context":
+            return self.overflow(CONTEXT_TOKENS, 200_000, 0)
         details = {"message": f"simulated fault {fault}", **ERRORS.get(fault, {})}
         return Refused(**{"status": int(fault) if fault.isdecimal() else 400, **details})
 
@@ -216,7 +228,7 @@ class OpenAI:
         chunks, interval_ms, latency_ms = content.pace(body["model"], pacing)
         question = _question(body)
         reply = content.reply(question, chunks)
-        read = max(1, -(-len(question.prompt.encode(errors="replace")) // 4))
+        read = tokens_of(question.prompt)
         is_cached = "prompt_cache_key" in body and memory.has_seen(question.prompt.encode())
         options = body.get("stream_options")
         return kind(
@@ -241,6 +253,11 @@ class OpenAI:
                 "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
             },
         }  # fmt: skip
+
+
+def tokens_of(text: str) -> int:
+    """How many tokens are read: one for four bytes."""
+    return max(1, -(-len(text.encode(errors="replace")) // 4))
 
 
 def thinks(body: dict[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokenhub.providers.simulator.errors import Refused
@@ -22,6 +22,8 @@ PARTS = {
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", None)
 FORMATS = ("text", "json_object", "json_schema")
+REASONERS = re.compile(r"gpt-5|o\d")
+"""How the names begin of the models that only know `max_completion_tokens`."""
 STOPS_MAX = 4
 TOOL_NAME = re.compile("[a-zA-Z0-9_-]{1,64}")
 
@@ -32,18 +34,33 @@ def check(body: dict[str, Any]) -> None:
     Raises:
         Refused: OpenAI would not take it.
     """
+    check_model(body)
+    _check_messages(body.get("messages"))
+    check_fields(body, FIELDS)
+
+
+def check_model(body: dict[str, Any]) -> None:
+    """Raises Refused unless a model is named."""
     if not isinstance(body.get("model"), str):
         raise Refused("you must provide a model parameter")
-    _check_messages(body.get("messages"))
-    for name, found in FIELDS.items():
+
+
+def check_fields(body: dict[str, Any], fields: Mapping[str, Check]) -> None:
+    """Check those fields that are there; raises Refused."""
+    for name, found in fields.items():
         if name in body:
             found(body, name)
 
 
+def missing(where: str) -> Refused:
+    """What OpenAI says of a field that it cannot do without."""
+    return Refused(f"Missing required parameter: '{where}'.", param=where,
+                   openai_code="missing_required_parameter")  # fmt: skip
+
+
 def _check_messages(messages: Any) -> None:
     if not isinstance(messages, list):
-        raise Refused("Missing required parameter: 'messages'.", param="messages",
-                      openai_code="missing_required_parameter")  # fmt: skip
+        raise missing("messages")
     open_calls: list[str] | None = None  # None: the turn is not about calls
     for number, message in enumerate(messages):
         open_calls = _check_message(message, f"messages[{number}]", open_calls)
@@ -54,7 +71,7 @@ def _check_messages(messages: Any) -> None:
 def _check_message(message: Any, where: str, open_calls: list[str] | None) -> list[str] | None:
     """Returns the calls still to be answered; None when none were made."""
     if not isinstance(message, dict):
-        raise _wrong_type(where, "an object", message)
+        raise wrong_type(where, "an object", message)
     role = message.get("role")
     if role == "tool":
         return _check_result(message, where, open_calls)
@@ -63,7 +80,7 @@ def _check_message(message: Any, where: str, open_calls: list[str] | None) -> li
     if role == "assistant":
         return _check_assistant(message, where)
     if role not in ROLES:
-        raise _wrong_value(f"{where}.role", role, ROLES)
+        raise wrong_value(f"{where}.role", role, ROLES)
     _check_content(message, where, role)
     return None
 
@@ -99,7 +116,7 @@ def _check_assistant(message: dict[str, Any], where: str) -> list[str] | None:
     if message.get("content") is not None:
         _check_content(message, where, "assistant")
     elif calls is None and not message.keys() & {"refusal", "function_call", "audio"}:
-        raise _wrong_type(f"{where}.content", "a string", None)
+        raise wrong_type(f"{where}.content", "a string", None)
     if calls is None:
         return None
     if not isinstance(calls, list) or not calls:
@@ -115,18 +132,18 @@ def _check_assistant(message: dict[str, Any], where: str) -> list[str] | None:
 
 def _check_call(call: Any, where: str) -> None:
     if not isinstance(call, dict):
-        raise _wrong_type(where, "an object", call)
+        raise wrong_type(where, "an object", call)
     if not isinstance(call.get("id"), str):
-        raise _wrong_type(f"{where}.id", "a string", call.get("id"))
+        raise wrong_type(f"{where}.id", "a string", call.get("id"))
     kind = call.get("type")
     if kind not in ("function", "custom"):
-        raise _wrong_value(f"{where}.type", kind, ("function", "custom"))
+        raise wrong_value(f"{where}.type", kind, ("function", "custom"))
     function = call.get(kind)
     text = "arguments" if kind == "function" else "input"
     for name in ("name", text):
         value = function.get(name) if isinstance(function, dict) else None
         if not isinstance(value, str):
-            raise _wrong_type(f"{where}.{kind}.{name}", "a string", value)
+            raise wrong_type(f"{where}.{kind}.{name}", "a string", value)
 
 
 def _check_content(message: dict[str, Any], where: str, role: str) -> None:
@@ -137,7 +154,7 @@ def _check_content(message: dict[str, Any], where: str, role: str) -> None:
 
 def _check_parts(content: Any, where: str, allowed: tuple[str, ...]) -> None:
     if not isinstance(content, list):
-        raise _wrong_type(where, "a string or an array of objects", content)
+        raise wrong_type(where, "a string or an array of objects", content)
     if not content:
         raise Refused(
             f"Invalid '{where}': empty array. Expected an array with minimum length 1, but got an "
@@ -146,9 +163,9 @@ def _check_parts(content: Any, where: str, allowed: tuple[str, ...]) -> None:
     for number, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in allowed:
-            raise _wrong_value(f"{where}[{number}].type", kind, allowed)
+            raise wrong_value(f"{where}[{number}].type", kind, allowed)
         if kind == "text" and not isinstance(part.get("text"), str):
-            raise _wrong_type(f"{where}[{number}].text", "a string", part.get("text"))
+            raise wrong_type(f"{where}[{number}].text", "a string", part.get("text"))
         if kind == "image_url":
             _check_image(part.get("image_url"), f"{where}[{number}].image_url")
 
@@ -156,13 +173,22 @@ def _check_parts(content: Any, where: str, allowed: tuple[str, ...]) -> None:
 def _check_image(image: Any, where: str) -> None:
     url = image.get("url") if isinstance(image, dict) else None
     if not isinstance(url, str):
-        raise _wrong_type(where, "an object with the string 'url'", image)
+        raise wrong_type(where, "an object with the string 'url'", image)
+    check_image_url(url, f"{where}.url")
+
+
+def check_image_url(url: str, where: str) -> None:
+    """Check where an image comes from.
+
+    Raises:
+        Refused: OpenAI would not take it.
+    """
     if url.startswith(("https://", "http://")):
         return
     found = re.match(r"data:([^;,]*);base64,", url)
     if found is None:
-        raise Refused(f"Invalid '{where}.url'. Expected a base64-encoded data URL with an image "
-                      "MIME type or a URL.", param=f"{where}.url",
+        raise Refused(f"Invalid '{where}'. Expected a base64-encoded data URL with an image "
+                      "MIME type or a URL.", param=where,
                       openai_code="invalid_value")  # fmt: skip
     if found[1] not in IMAGE_TYPES:
         raise Refused(
@@ -171,9 +197,7 @@ def _check_image(image: Any, where: str) -> None:
             openai_code="invalid_image_format",
         )  # fmt: skip
     if not is_base64(url[found.end() :]):
-        raise Refused(
-            "Invalid base64 image_url.", param=f"{where}.url", openai_code="invalid_base64"
-        )
+        raise Refused("Invalid base64 image_url.", param=where, openai_code="invalid_base64")
 
 
 def is_base64(text: Any) -> bool:
@@ -186,20 +210,20 @@ def is_base64(text: Any) -> bool:
 def _check_tools(body: dict[str, Any], name: str) -> None:
     tools = body[name]
     if not isinstance(tools, list):
-        raise _wrong_type(name, "an array of objects", tools)
+        raise wrong_type(name, "an array of objects", tools)
     if not tools:
         raise Refused("[] is too short - 'tools'")
     for number, tool in enumerate(tools):
         kind = tool.get("type") if isinstance(tool, dict) else None
         if kind not in ("function", "custom"):
-            raise _wrong_value(f"tools[{number}].type", kind, ("function", "custom"))
-        _check_tool(tool.get(kind), f"tools[{number}].{kind}")
+            raise wrong_value(f"tools[{number}].type", kind, ("function", "custom"))
+        check_tool(tool.get(kind), f"tools[{number}].{kind}")
 
 
-def _check_tool(tool: Any, where: str) -> None:
+def check_tool(tool: Any, where: str) -> None:
+    """Check the name and the schema of a tool; raises Refused."""
     if not isinstance(tool, dict):
-        raise Refused(f"Missing required parameter: '{where}'.", param=where,
-                      openai_code="missing_required_parameter")  # fmt: skip
+        raise missing(where)
     name = tool.get("name")
     if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
         raise Refused(
@@ -226,7 +250,7 @@ def _check_tool_choice(body: dict[str, Any], name: str) -> None:
     if kind == "allowed_tools":
         return
     if kind not in ("function", "custom"):
-        raise _wrong_value(name, choice, ("none", "auto", "required"))
+        raise wrong_value(name, choice, ("none", "auto", "required"))
     wanted = choice.get(kind)
     wanted = wanted.get("name") if isinstance(wanted, dict) else None
     if not any(tool[tool["type"]]["name"] == wanted for tool in body["tools"]):
@@ -236,7 +260,7 @@ def _check_tool_choice(body: dict[str, Any], name: str) -> None:
 def _check_parallel(body: dict[str, Any], name: str) -> None:
     _only_with(body, name, "tools")
     if not isinstance(body[name], bool):
-        raise _wrong_type(name, "a boolean", body[name])
+        raise wrong_type(name, "a boolean", body[name])
 
 
 def _only_with(body: dict[str, Any], name: str, other: str) -> None:
@@ -256,17 +280,16 @@ def _check_format(body: dict[str, Any], name: str) -> None:
         return
     kind = body[name].get("type") if isinstance(body[name], dict) else None
     if kind not in FORMATS:
-        raise _wrong_value(f"{name}.type", kind, FORMATS)
+        raise wrong_value(f"{name}.type", kind, FORMATS)
     if kind != "json_schema":
         return
     wanted = body[name].get("json_schema")
     title = wanted.get("name") if isinstance(wanted, dict) else None
     if not isinstance(title, str) or not TOOL_NAME.fullmatch(title):
         where = f"{name}.json_schema.name"
-        raise Refused(f"Missing required parameter: '{where}'.", param=where,
-                      openai_code="missing_required_parameter")  # fmt: skip
+        raise missing(where)
     if not isinstance(wanted.get("schema", {}), dict):
-        raise _wrong_type(f"{name}.json_schema.schema", "an object", wanted["schema"])
+        raise wrong_type(f"{name}.json_schema.schema", "an object", wanted["schema"])
 
 
 def _check_limit(body: dict[str, Any], name: str) -> None:
@@ -274,6 +297,10 @@ def _check_limit(body: dict[str, Any], name: str) -> None:
     if body[name] is not None and body.get("max_completion_tokens") and name == "max_tokens":
         raise Refused("Setting 'max_tokens' and 'max_completion_tokens' at the same time is not "
                       "supported.", openai_code="invalid_parameter_combination")  # fmt: skip
+    if body[name] is not None and name == "max_tokens" and REASONERS.match(body["model"]):
+        raise Refused("Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+                      "'max_completion_tokens' instead.", param=name,
+                      openai_code="unsupported_parameter")  # fmt: skip
 
 
 def _check_range(
@@ -283,14 +310,15 @@ def _check_range(
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int if is_whole else (int, float)):
-        raise _wrong_type(name, "an integer" if is_whole else "a decimal", value)
+        raise wrong_type(name, "an integer" if is_whole else "a decimal", value)
     if value < least or (most is not None and value > most):
         bound = f">= {least}" if value < least else f"<= {most}"
         raise Refused(f"Invalid '{name}': value out of range. Expected a value {bound}, but got "
                       f"{value} instead.", param=name, openai_code="invalid_value")  # fmt: skip
 
 
-def _ranged(least: float, most: float, *, is_whole: bool = False) -> Check:
+def ranged(least: float, most: float | None, *, is_whole: bool = False) -> Check:
+    """A check that a field holds a number, null, or nothing."""
     return lambda body, name: _check_range(body, name, least, most, is_whole=is_whole)
 
 
@@ -299,7 +327,7 @@ def _check_stop(body: dict[str, Any], name: str) -> None:
     if stop is None or isinstance(stop, str):
         return
     if not isinstance(stop, list) or not all(isinstance(each, str) for each in stop):
-        raise _wrong_type(name, "a string or an array of strings", stop)
+        raise wrong_type(name, "a string or an array of strings", stop)
     if len(stop) > STOPS_MAX:
         raise Refused(
             f"Invalid '{name}': array too long. Expected an array with maximum length {STOPS_MAX}, "
@@ -310,10 +338,11 @@ def _check_stop(body: dict[str, Any], name: str) -> None:
 
 def _check_effort(body: dict[str, Any], name: str) -> None:
     if body[name] not in EFFORTS:
-        raise _wrong_value(name, body[name], EFFORTS[:-1])
+        raise wrong_value(name, body[name], EFFORTS[:-1])
 
 
-def _wrong_type(where: str, expected: str, value: Any) -> Refused:
+def wrong_type(where: str, expected: str, value: Any) -> Refused:
+    """What OpenAI says of a value of the wrong type."""
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean",
              int: "an integer", float: "a decimal", type(None): "null"}  # fmt: skip
     got = names[type(value)]
@@ -321,7 +350,8 @@ def _wrong_type(where: str, expected: str, value: Any) -> Refused:
                    param=where, openai_code="invalid_type")  # fmt: skip
 
 
-def _wrong_value(where: str, value: Any, allowed: tuple[str | None, ...]) -> Refused:
+def wrong_value(where: str, value: Any, allowed: tuple[str | None, ...]) -> Refused:
+    """What OpenAI says of a word that it does not know."""
     named = [f"'{each}'" for each in allowed]
     listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])}, and {named[-1]}"
     return Refused(f"Invalid value: '{value}'. Supported values are: {listed}.", param=where,
@@ -337,9 +367,9 @@ FIELDS: dict[str, Check] = {
     "response_format": _check_format,
     "max_tokens": _check_limit,
     "max_completion_tokens": _check_limit,
-    "temperature": _ranged(0, 2),
-    "top_p": _ranged(0, 1),
-    "n": _ranged(1, 128, is_whole=True),
+    "temperature": ranged(0, 2),
+    "top_p": ranged(0, 1),
+    "n": ranged(1, 128, is_whole=True),
     "stop": _check_stop,
     "reasoning_effort": _check_effort,
 }

@@ -7,12 +7,13 @@ wording of an overflow and of the field for reasoning, all of which are in use.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
 from tokenhub.providers.simulator.client import Request
 from tokenhub.providers.simulator.content import CREATED_AT, Pacing, Reply
+from tokenhub.providers.simulator.dialect import Answer
 from tokenhub.providers.simulator.errors import Refused, vllm_envelope, vllm_flat_envelope
 from tokenhub.providers.simulator.memory import Memory
 from tokenhub.providers.simulator.openai import DONE, Chat, OpenAI, is_reasoner
@@ -52,29 +53,31 @@ class VllmChat(Chat):
 
 
 class Vllm(OpenAI):
-    """vLLM's dialect, of the present or (`is_old`) before version 0.10."""
+    """vLLM's dialect, of the present or (`is_old`) before version 0.10, at its chat endpoint."""
 
-    def __init__(self, *, is_old: bool = False) -> None:
-        self._is_old = is_old
+    is_old: ClassVar[bool] = False
+
+    def __init__(self, request_id: str) -> None:
+        self.extra = ""
 
     def authenticate(self, request: Request, api_key: str) -> None:
         if api_key and request.headers.get("authorization") != f"Bearer {api_key}":
             raise Refused("Unauthorized", status=401)
 
-    def answer(self, body: dict[str, Any], pacing: Pacing, memory: Memory) -> Chat:
+    def answer(self, body: dict[str, Any], pacing: Pacing, memory: Memory) -> Answer:
         return self._answer(body, pacing, memory, VllmChat)
 
     def error(self, refused: Refused) -> bytes:
         if refused.status == 401:  # comes from the middleware, which has a shape of its own
             return b'{"error":"Unauthorized"}'
-        return vllm_flat_envelope(refused) if self._is_old else vllm_envelope(refused)
+        return vllm_flat_envelope(refused) if self.is_old else vllm_envelope(refused)
 
     def error_event(self, refused: Refused) -> bytes:
         return b"data: %b\n\n" % self.error(refused) + DONE  # vLLM ends the stream all the same
 
     def overflow(self, context_tokens: int, input_tokens: int, asked_tokens: int) -> Refused:
         model = f"This model's maximum context length is {context_tokens} tokens"
-        if self._is_old:
+        if self.is_old:
             said = super().overflow(context_tokens, input_tokens, asked_tokens).message
         elif asked_tokens:
             said = (

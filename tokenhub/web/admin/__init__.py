@@ -10,6 +10,7 @@ from flask import Blueprint
 
 from tokenhub.web import access, guards
 from tokenhub.web.admin import (
+    aliases,
     budgets,
     credentials,
     discover,
@@ -29,8 +30,8 @@ from tokenhub.web.admin import (
 blueprint = Blueprint("admin", __name__, url_prefix="/admin/v1")
 
 NOUNS = (
-    providers, discover, credentials, models, prices, keys, teams, budgets, routing, health,
-    hosts, views, tokens, sessions,
+    providers, discover, credentials, models, aliases, prices, keys, teams, budgets, routing,
+    health, hosts, views, tokens, sessions,
 )  # fmt: skip
 
 for _noun in NOUNS:

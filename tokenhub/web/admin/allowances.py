@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from tokenhub.config import network
-from tokenhub.domain import MODES, Limits
+from tokenhub.directives import BUDGET_USD_MAX, LATENCY_MS_MAX
+from tokenhub.domain import MODES, NO_LIMITS, Limits
 from tokenhub.errors import InvalidRequest
 from tokenhub.web import forms
-from tokenhub.web.admin.routing import BUDGET_USD_MAX, LATENCY_MS_MAX
 
 MODELS_MAX = 200
 NETWORKS_MAX = 100
@@ -55,6 +55,17 @@ def read_policy(name: str, value: Any) -> dict[str, Any]:
     return {word: POLICY[word](f"{name}.{word}", each) for word, each in value.items()}
 
 
+def read_model_limits(name: str, value: Any) -> dict[str, Limits]:
+    """Limits by the id of a model or the name of an alias; null = none. Those that limit nothing
+    are as good as none."""
+    value = {} if value is None else value
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{name} must be an object", param=name)
+    names: tuple[str, ...] = forms.word_list(MODELS_MAX)(name, list(value))
+    found = {each: _read_limits(f"{name}.{each}", value[each]) for each in names}
+    return {each: limits for each, limits in found.items() if limits != NO_LIMITS}
+
+
 def limit(high: int, low: int = 0) -> forms.Reader:
     """A whole number from `low` to `high`; null, 0 and less = no limit."""
 
@@ -73,6 +84,14 @@ def limits_from(values: Mapping[str, Any], before: Limits) -> Limits:
 def shown_limits(limits: Limits) -> dict[str, Any]:
     """Limits as the API shows them."""
     return {name: getattr(limits, word) for name, word in LIMIT_NAMES.items()}
+
+
+def _read_limits(name: str, value: Any) -> Limits:
+    if not isinstance(value, dict) or not value.keys() <= LIMIT_NAMES.keys():
+        known = ", ".join(LIMIT_NAMES)
+        raise InvalidRequest(f"{name} must be an object of only: {known}", param=name)
+    given = {word: FIELDS[word](f"{name}.{word}", each) for word, each in value.items()}
+    return limits_from(given, NO_LIMITS)
 
 
 POLICY: dict[str, forms.Reader] = {

@@ -24,10 +24,12 @@ from tokenhub.web.answers import answer, read, rfc3339
 
 routes = Blueprint("credentials", __name__)
 
-PROVIDER_FIELDS = ("id", "type", "base_url", "endpoints", "api_key", "enabled")
+PROVIDER_FIELDS = (
+    "id", "type", "base_url", "endpoints", "native_responses", "api_key", "enabled",
+)  # fmt: skip
 MODEL_FIELDS = (
     "id", "provider_id", "upstream_model", "weight", "max_context_tokens", "max_output_tokens",
-    *PRICE_NAMES, "enabled", "capabilities", "tool_name_map",
+    *PRICE_NAMES, "enabled", "capabilities", "tags", "fallbacks", "tool_name_map",
 )  # fmt: skip
 
 

@@ -137,6 +137,9 @@ def record(row: KeyRow) -> dict[str, Any]:
         "monthly_budget_usd": usd(row.monthly_budget_nanousd),
         "budget_reset_at": rfc3339(row.budget_reset_at),
         **allowances.shown_limits(key.limits),
+        "model_limits": {
+            name: allowances.shown_limits(each) for name, each in key.model_limits.items()
+        },
         "enabled": key.enabled,
     }
 
@@ -218,9 +221,10 @@ OF_KEY = {
     "allowed_ips": "networks",
     "directives": "directives",
     "policy": "policy",
+    "model_limits": "model_limits",
     "enabled": "enabled",
 }
-"""The fields of `ApiKey` by their names in the API; its limits are besides."""
+"""The fields of `ApiKey` by their names in the API; its own limits are besides."""
 OF_ROW = ("expires_at", "rotation_days")
 
 FIELDS: dict[str, forms.Reader] = {
@@ -238,5 +242,6 @@ FIELDS: dict[str, forms.Reader] = {
     "policy": allowances.read_policy,
     "monthly_budget_usd": _read_monthly,
     **allowances.FIELDS,
+    "model_limits": allowances.read_model_limits,
 }
 ROTATE_FIELDS: dict[str, forms.Reader] = {"grace": _read_grace}

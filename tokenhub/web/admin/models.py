@@ -13,7 +13,7 @@ from tokenhub import store
 from tokenhub.board.board import unix_ms
 from tokenhub.capabilities import new_model
 from tokenhub.domain import CAPABILITIES, Model
-from tokenhub.errors import InvalidRequest, NotFound
+from tokenhub.errors import Conflict, InvalidRequest, NotFound
 from tokenhub.ids import MODEL_ID_BYTES_MAX
 from tokenhub.pricing import PRICE_NAMES, shown_prices
 from tokenhub.services import Services
@@ -24,6 +24,8 @@ routes = Blueprint("models", __name__)
 
 TOKENS_MAX = 1_000_000_000
 TOOL_NAMES_MAX = 1000
+TAGS_MAX = 50
+FALLBACKS_MAX = 20
 
 Alter = Callable[[Model | None], Model]
 
@@ -96,6 +98,8 @@ def record(model: Model) -> dict[str, Any]:
         "pricing_source": model.pricing_source,
         "pricing_origin": model.pricing_origin,
         "capabilities": list(model.capabilities),
+        "tags": list(model.tags),
+        "fallbacks": list(model.fallbacks),
         "tool_name_map": dict(model.tool_name_map),
         "gemma4_output": model.gemma4_output,
     }
@@ -114,6 +118,9 @@ def _save(
     def write(connection: Connection, after: Model) -> None:
         if store.find_provider(connection, after.provider_id) is None:
             raise InvalidRequest("there is no such provider", param="provider_id")
+        is_new = store.find_model(connection, model_id) is None
+        if is_new and store.find_alias(connection, model_id) is not None:
+            raise Conflict("an alias has this name", code="name_taken", param="id")
         store.save_model(connection, after, unix_ms())
 
     return changes.save(hub, _subject(model_id), action, alter=alter, write=write)
@@ -138,6 +145,8 @@ PATCHABLE: dict[str, forms.Reader] = {
     "enabled": forms.flag,
     "pricing_source": forms.one_of("manual", "litellm", "provider"),
     "capabilities": forms.some_of(*CAPABILITIES),
+    "tags": forms.word_list(TAGS_MAX),
+    "fallbacks": forms.word_list(FALLBACKS_MAX),
     "tool_name_map": forms.word_map(TOOL_NAMES_MAX),
     "gemma4_output": forms.flag,
 }

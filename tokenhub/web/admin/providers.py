@@ -108,6 +108,7 @@ def record(provider: Provider) -> dict[str, Any]:
         "enabled": provider.enabled,
         "base_url": provider.base_url,
         "endpoints": list(provider.endpoints),
+        "native_responses": provider.native_responses,
         "cred_store": provider.cred_store,
         "demo": provider.demo,
     }
@@ -301,6 +302,7 @@ PATCHABLE: dict[str, forms.Reader] = {
     "type": _read_type,
     "base_url": _read_url,
     "endpoints": _read_endpoints,
+    "native_responses": forms.flag,
     "enabled": forms.flag,
     "cred_store": forms.one_of("vault", "file", "none", ""),
     "api_key": _read_api_key,

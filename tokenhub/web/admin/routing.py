@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from tokenhub import store
 from tokenhub.access import needs
 from tokenhub.board.board import unix_ms
 from tokenhub.catalog import Snapshot
+from tokenhub.directives import BUDGET_USD_MAX, LATENCY_MS_MAX
 from tokenhub.domain import (
     MODES,
     Candidate,
@@ -28,9 +30,8 @@ from tokenhub.web.answers import answer, read
 
 routes = Blueprint("routing", __name__)
 
-BUDGET_USD_MAX = 100
-LATENCY_MS_MAX = 300_000
 TOKEN_COUNT_DEFAULT = 500
+NAMES_MAX = 50
 
 
 @routes.get("/routing-config")
@@ -64,12 +65,13 @@ def put_config() -> Response:
 def simulate() -> Response:
     """Which model a request would go to, and why not the others. Nothing is sent or counted.
 
-    The ranking alone: exploration is left out, so that the same question has the same answer.
+    The ranking alone: exploration is left out, so that the same question has the same answer; of an
+    alias the choice for a caller who brings no key of its own to be kept by, or whose turn is next.
     """
     hub = guards.services()
     values = forms.read_fields(hub, SIMULATE_FIELDS)
     snapshot = hub.catalog.current()
-    gateway = replace(hub.gateway, temperature=0.0)
+    gateway = replace(hub.gateway, temperature=0.0, rng=random.Random(0))
     chat = ChatRequest(
         body={},
         model=values.get("model_hint", ""),
@@ -78,7 +80,7 @@ def simulate() -> Response:
     )
     policy = _policy(values, snapshot.defaults)
     try:
-        decision = gateway.decide(snapshot, chat, policy)
+        decision = gateway.decide(snapshot, chat, policy, is_trial=True)
     except TokenHubError as error:  # what the caller of such a request would be told
         skips = _unroutable(snapshot) | _skips_one_by_one(gateway, snapshot, chat, policy)
         told = {"error": error.message, "code": error.code, "status": error.status}
@@ -90,6 +92,7 @@ def simulate() -> Response:
         "provider_id": first.model.provider_id,
         "estimated_cost_usd": usd(first.cost_nanousd),
         "reason": decision.reason,
+        "alias_from": decision.alias_from,
     }
     skips = _unroutable(snapshot) | dict(decision.skips)
     return answer(
@@ -106,6 +109,9 @@ def _policy(values: dict[str, Any], defaults: RoutingDefaults) -> Policy:
         budget_is_hard=budget > 0,
         max_latency_ms=values.get("max_latency_ms") or defaults.max_latency_ms,
         min_weight=values.get("min_weight", 0),
+        tags=frozenset(values.get("tags", ())),
+        fallbacks=values.get("fallbacks"),
+        exclude=frozenset(values.get("exclude", ())),
     )
 
 
@@ -156,7 +162,7 @@ def _skips_one_by_one(
     skips: dict[str, str] = {}
     for model in snapshot.routable:
         try:
-            gateway.decide(replace(snapshot, routable=(model,)), chat, policy)
+            gateway.decide(replace(snapshot, routable=(model,)), chat, policy, is_trial=True)
         except TokenHubError as error:
             for reason in error.details.get("skips", ()):
                 skips[model.id] = reason
@@ -190,6 +196,9 @@ SIMULATE_FIELDS: dict[str, forms.Reader] = {
     "max_budget_usd": _read_budget,
     "max_latency_ms": forms.integer(0, LATENCY_MS_MAX),
     "min_weight": forms.integer(0, 10),
+    "tags": forms.word_list(NAMES_MAX),
+    "fallbacks": forms.word_list(NAMES_MAX),
+    "exclude": forms.word_list(NAMES_MAX),
     "token_count": forms.integer(0, 1_000_000_000),
     "model_hint": forms.text(),
 }

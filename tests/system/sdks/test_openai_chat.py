@@ -1,88 +1,27 @@
-"""The official OpenAI SDK before providers of all three types: the same call, the same answer."""
+"""OpenAI's chat completions with its SDK: the same call, the same answer, whoever gives it."""
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessage
 
-from tests.system.harness import PROVIDER_KEY, Gateway, Pinned, running
+from tests.system.harness import PROVIDER_KEY
+from tests.system.sdks.kit import PIXEL, last_wire, schema_of, user
 from tests.system.test_main_job import log_of
 
 pytestmark = pytest.mark.system
 
-TYPES = ("openai", "anthropic", "vllm")
-PIXEL = base64.b64encode(
-    base64.b64decode(
-        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
-        "gg=="
-    )
-).decode()
-
 
 def tool(name: str, **properties: str) -> Any:
-    fields = {key: {"type": kind} for key, kind in properties.items()}
-    parameters = {"type": "object", "properties": fields, "required": list(fields)}
-    return {
-        "type": "function",
-        "function": {"name": name, "description": name, "parameters": parameters},
-    }
+    function = {"name": name, "description": name, "parameters": schema_of(**properties)}
+    return {"type": "function", "function": function}
 
 
 TOOLS = [tool("get_weather", city="string"), tool("get_time", zone="string")]
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Two workers; a provider of each type at the same simulator, which insists on the key."""
-    directory = tmp_path_factory.mktemp("battery")
-    patience = {"TOKENHUB_STREAM_IDLE_SECS": "1"}
-    with running(directory, f"sqlite:///{directory / 'hub.sqlite'}", extra=patience) as found:
-        found.simulate(api_key=PROVIDER_KEY)
-        for kind in TYPES:
-            found.admin(
-                "POST", "providers",
-                {"id": kind, "type": kind, "api_key": PROVIDER_KEY,
-                 "base_url": f"http://127.0.0.1:{found.simulator_port}/v1/"},
-            )  # fmt: skip
-            found.add_model(
-                f"of-{kind}", provider_id=kind, capabilities=["chat", "tools", "vision", "json"]
-            )
-            found.add_model(
-                f"cut-{kind}", provider_id=kind, upstream_model="fault-cut", enabled=True
-            )
-        yield found
-
-
-@pytest.fixture(params=TYPES)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(
-        base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key=gateway.key, max_retries=0
-    ) as found:
-        yield found
-
-
-def last_wire(gateway: Gateway) -> Any:
-    """What the provider was sent last."""
-    connection = Pinned(gateway.simulator_port)
-    try:
-        return connection.ask("GET", "/last").json
-    finally:
-        connection.close()
-
-
-def user(content: Any) -> Any:
-    return {"role": "user", "content": content}
 
 
 def joined(stream: Any) -> tuple[dict[str, Any], list[Any]]:

@@ -1,9 +1,4 @@
-"""The nouns: frozen values that every layer passes around.
-
-Money is integer nano-dollars (1 USD = 10**9). Prices are nano-dollars per million tokens, so that
-any published price is exact. Times are unix milliseconds, UTC, and end in `_at`; durations carry
-their unit. Nothing here does I/O or knows the clock.
-"""
+"""What an administrator sets up: providers, models, aliases, keys, teams, defaults."""
 
 from __future__ import annotations
 
@@ -18,20 +13,12 @@ MODES: tuple[Mode, ...] = (
     "cheap", "normal", "high_confidence", "planning", "adversarial", "thompson",
 )  # fmt: skip
 
-Ending = Literal["answered", "rescued", "failed", "cut", "refused", "client_closed", "interrupted"]
-"""How a request ended. rescued: answered after a failover. failed: no answer. cut: the stream broke
-after it had begun. refused: the caller's own fault. client_closed: the caller left. interrupted:
-our process died before it could say."""
-ENDINGS: tuple[Ending, ...] = (
-    "answered", "rescued", "failed", "cut", "refused", "client_closed", "interrupted",
-)  # fmt: skip
-
 SCOPES = frozenset({"chat", "embeddings", "media", "plan"})
 DEFAULT_SCOPES = ("chat", "plan", "embeddings")
 
-CAPABILITIES = ("chat", "embeddings", "vision", "tools", "json")
-"""What a model can be asked for: to converse, to embed, to look at images, to call tools, and to
-answer in the shape of a JSON schema."""
+CAPABILITIES = ("chat", "embeddings", "vision", "tools", "json", "completions")
+"""What a model can be asked for: to converse, to embed, to look at images, to call tools, to answer
+in the shape of a JSON schema, and to continue a text at its provider's `/v1/completions`."""
 
 
 SECRET_PREFIX = "secret:"  # noqa: S105 - how names begin, not a secret
@@ -44,6 +31,7 @@ class Provider:
 
     Args:
         endpoints: base URLs of further servers that hold the same models; requests go round.
+        native_responses: whether it speaks OpenAI's Responses dialect itself.
     """
 
     id: str
@@ -53,6 +41,7 @@ class Provider:
     cred_store: str = "none"  # vault | file | none
     demo: bool = False
     endpoints: tuple[str, ...] = ()
+    native_responses: bool = False
     revision: int = 1
 
     def sends_key_as(self, other: Provider) -> bool:
@@ -85,6 +74,10 @@ class Model:
         pricing_source: who set the price (manual, litellm, provider).
         pricing_origin: the table that an imported price came from, and its entry there.
         capabilities: words of CAPABILITIES; empty = unknown.
+        tags: the operator's own words; a request may ask for models that have some.
+        fallbacks: who may answer instead of it when it is named, in order; empty = anybody.
+        tool_name_map: the name of a tool as the model calls it, and as the caller does.
+        gemma4_output: it writes its thoughts and tool calls into the text as Gemma 4 does.
     """
 
     id: str
@@ -98,6 +91,8 @@ class Model:
     pricing_source: str = "manual"
     pricing_origin: str = ""
     capabilities: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
     tool_name_map: Mapping[str, str] = field(default_factory=dict)
     gemma4_output: bool = False
     created_at: int = 0
@@ -136,6 +131,7 @@ class ApiKey:
         networks: where it may be used from, as CIDR; empty = anywhere.
         directives: whether it may steer routing from within its prompts.
         policy: what applies when its requests do not say (mode, max_budget_usd, …).
+        model_limits: what it may ask of one model at once, by model id.
     """
 
     id: str
@@ -159,6 +155,7 @@ class ApiKey:
     directives: bool = False
     policy: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = NO_LIMITS
+    model_limits: Mapping[str, Limits] = field(default_factory=dict)
 
     @property
     def digests(self) -> tuple[bytes, ...]:
@@ -176,6 +173,31 @@ class Team:
     models: tuple[str, ...] = ()
     limits: Limits = NO_LIMITS
     created_at: int = 0
+    revision: int = 1
+
+
+class Variant(NamedTuple):
+    """One of the models behind an alias, and its share of the requests."""
+
+    model_id: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A name that callers use for one of several models.
+
+    Args:
+        variants: at least one; in the view of a key that is allowed none of them, none.
+        sticky_by: what keeps a caller with its variant: request, api_key or round_robin.
+    """
+
+    name: str
+    variants: tuple[Variant, ...]
+    enabled: bool = True
+    sticky_by: str = "request"
+    created_at: int = 0
+    updated_at: int = 0
     revision: int = 1
 
 
@@ -201,141 +223,3 @@ class RoutingDefaults:
     mode: Mode = "normal"
     max_budget_nanousd: int = 50_000_000
     max_latency_ms: int = 120_000
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens in one normal form: input = uncached + cache_read + cache_write.
-
-    `output_tokens` includes `reasoning_tokens`. `is_estimate` is set when the provider did not say
-    and we counted what we saw.
-    """
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-    is_estimate: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the caller allows. A budget or deadline that the caller gave is hard; defaults rank."""
-
-    mode: Mode = "normal"
-    max_budget_nanousd: int = 0
-    budget_is_hard: bool = False
-    max_latency_ms: int = 0
-    min_weight: int = 0
-
-
-@dataclass(slots=True)
-class ChatRequest:
-    """A chat request after its one parse.
-
-    Args:
-        body: the parsed JSON object, unknown fields included; `messages` is checked.
-        model: what the caller asked for; "" or "*" leaves the choice to us.
-        input_tokens: our estimate (see pricing.estimate_input_tokens).
-        output_tokens_max: the caller's limit, or None.
-        wants_usage: the caller asked for the usage chunk of a stream.
-        needs: the capabilities that a model must have to serve it, besides `chat`.
-    """
-
-    body: dict[str, Any]
-    model: str
-    stream: bool
-    input_tokens: int
-    output_tokens_max: int | None = None
-    choices: int = 1
-    wants_usage: bool = False
-    needs: frozenset[str] = frozenset()
-
-
-class Candidate(NamedTuple):
-    """A model that may serve the request."""
-
-    model: Model
-    score: float
-    propensity: float
-    cost_nanousd: int | None  # estimate; None = unknown price
-
-
-class Decision(NamedTuple):
-    """Who may serve the request, in order, and why the others may not.
-
-    `last_resort` is tried, cheapest first, only when every candidate failed: models that were left
-    out for a preference (weight floor, default budget, cooldown), never for a hard limit.
-    """
-
-    candidates: tuple[Candidate, ...]
-    last_resort: tuple[Candidate, ...]
-    skips: Mapping[str, str]  # model id -> reason
-    reason: str
-    mode: Mode
-    snapshot_version: int
-
-
-class Attempt(NamedTuple):
-    """One call to one provider, finished."""
-
-    model_id: str
-    provider_id: str
-    started_ms: int  # since the request arrived
-    duration_ms: int
-    ttft_ms: int | None = None
-    status: int | None = None
-    error_class: str = ""
-    usage: Usage = Usage()
-    cost_nanousd: int | None = 0
-    price_version: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks.
-
-    Args:
-        team: the key's; None = it belongs to none.
-    """
-
-    key: ApiKey
-    client_ip: str
-    request_id: str
-    client_request_id: str = ""
-    team: Team | None = None
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What happened, from first byte to last; the one thing that is recorded."""
-
-    request_id: str
-    key_id: str
-    endpoint: str
-    mode: Mode
-    stream: bool
-    started_at: int  # unix ms
-    team_id: str = ""
-    client_ip: str = ""
-    client_request_id: str = ""
-    requested_model: str = ""
-    alias_from: str = ""
-    ending: Ending = "failed"
-    status: int = 0  # what the caller was answered
-    error_class: str = ""
-    model_id: str = ""
-    provider_id: str = ""
-    reason: str = ""
-    snapshot_version: int = 0
-    attempts: list[Attempt] = field(default_factory=list)
-    usage: Usage = Usage()
-    cost_nanousd: int | None = 0  # of all attempts; None = a price was unknown
-    price_version: int = 0
-    latency_ms: int = 0
-    ttft_ms: int | None = None
-    overhead_us: int = 0
-    estimated_input_tokens: int = 0
-    response_bytes: int = 0
-    skips: Mapping[str, str] = field(default_factory=dict)

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from math import exp, fsum
 from typing import NamedTuple
-
-import numpy as np
 
 from tokenhub.domain import (
     NANOS_PER_USD,
@@ -27,8 +25,11 @@ from tokenhub.domain import (
 from tokenhub.errors import InvalidRequest, NoEligibleModel, TokenHubError
 from tokenhub.health import HealthView
 from tokenhub.pricing import OUTPUT_TOKENS_DEFAULT, estimate_cost
+from tokenhub.routing.scores import scores_of
 
 SKIP_REASONS = (
+    "excluded",
+    "tag",
     "disabled",
     "weight_below_minimum",
     "context_overflow",
@@ -45,39 +46,22 @@ RECOVERING = "recovering"
 """Why a candidate was passed over when its turn came: its breaker lets only some requests through,
 and others were asked first. Added by the gateway."""
 
+RATE_LIMITED = "rate_limited"
+"""Why a candidate was passed over when its turn came: the key has asked it as often as it may.
+Added by the gateway."""
+
 CONTEXT_MARGIN = 1.15
 """The token estimate may be this much too low (reference §9)."""
 
-NUMPY_ABOVE = 32
-"""Larger sets are scored in one numpy pass; below, plain floats are faster."""
-
 ROUTED_AS_NAMED = "routed-hint-exact"
+ROUTED_BY_ALIAS = "routed-alias"
+"""It is the alias's choice for this request; whoever answers instead of it has another reason."""
+ROUTED_AS_FALLBACK = "routed-fallback"
 ROUTED_AS_LAST_RESORT = "last-resort-fallback"
 
 
-class Coefficients(NamedTuple):
-    """What a mode cares about; they add up to 1."""
-
-    cost: float
-    latency: float
-    failure: float
-    weight: float
-
-
-_EVEN = Coefficients(0.25, 0.25, 0.25, 0.25)
-COEFFICIENTS: Mapping[Mode, Coefficients] = {
-    "cheap": Coefficients(0.7, 0.1, 0.1, 0.1),
-    "normal": _EVEN,
-    "high_confidence": Coefficients(0.05, 0.1, 0.15, 0.7),
-    "planning": Coefficients(0.1, 0.1, 0.2, 0.6),
-    "adversarial": Coefficients(0.1, 0.1, 0.2, 0.6),
-    "thompson": _EVEN,
-}
-"""Reference §10."""
-
-
-_Column = tuple[float, Sequence[float | None]]
-"""A coefficient and the value of each model; None = unknown."""
+Choose = Callable[[Collection[str]], str | None]
+"""Says which of the models that may serve a request goes first; None = none of these."""
 
 
 class _Terms(NamedTuple):
@@ -87,11 +71,13 @@ class _Terms(NamedTuple):
     input_tokens: int
     output_tokens: int
     output_tokens_asked: int  # 0 = the caller left it open
-    needs: frozenset[str]
+    needs: frozenset[str]  # empty = any chat
+    dialect: str  # some are the name of a capability, too
     weight_min: int
     budget_nanousd: int  # 0 = none
     budget_is_hard: bool
     named: str | None
+    listed: Container[str]
     adapters: Container[str]
     cooling: Container[str]
     cooling_providers: Container[str]
@@ -118,13 +104,16 @@ def decide(
     temperature: float,
     rng: random.Random,
     snapshot_version: int,
+    listed: Sequence[str] = (),
+    choose: Choose | None = None,
+    alias_from: str = "",
 ) -> Decision:
     """Rank the models that may serve the request and say why the others may not.
 
     Args:
         request: gives the token estimates, and what a model must be able to do.
         policy: the caller's limits; a budget only excludes for good when it is hard.
-        models: all models of the Snapshot; ids are unique.
+        models: all that may be considered; ids are unique.
         adapters: ids of the providers that can be called.
         health: what rests, how fast and how reliable the models are.
         named: the model id the caller asked for: it goes first whatever its score, and only hard
@@ -134,53 +123,102 @@ def decide(
             softmax over the ranks.
         rng: used for that draw only.
         snapshot_version: copied into the decision.
+        listed: ids that go next, in this order and whatever their scores: fallbacks, and the other
+            variants of an alias. What nobody knows that they cannot do, they can.
+        choose: an alias's choice, for this request, among those of its models that may serve it;
+            asked once, and not at all when nobody may.
+        alias_from: that alias; copied into the decision.
 
     Raises:
         InvalidRequest: a hard budget is all that is in the way: `over_budget`, or
             `price_unknown` when no such model has a price.
         NoEligibleModel: no model is left, not even as a last resort.
     """
-    terms = _Terms(
-        int(request.input_tokens * CONTEXT_MARGIN),
-        request.input_tokens,
-        (request.output_tokens_max or OUTPUT_TOKENS_DEFAULT) * request.choices,
-        request.output_tokens_max or 0,
-        request.needs,
-        policy.min_weight,
-        policy.max_budget_nanousd,
-        policy.budget_is_hard,
-        named,
-        adapters,
-        health.cooling,
-        health.cooling_providers,
-    )
-    sieved = _sieve(models, terms)
+    terms = _terms_of(request, policy, health, adapters=adapters, named=named, listed=listed)
+    sieved = _Sieved([], [], [], {}, [])
+    if policy.tags or policy.exclude:
+        models = _wanted(models, policy, sieved)
+    _sieve(models, terms, sieved)
+    chosen = choose([model.id for model in sieved.models]) if choose and sieved.models else None
+    front = _front(named, chosen, listed) if named or listed else {}
     if sieved.models:
         candidates, reason = _rank(
-            sieved, policy.mode, health, named=named, temperature=temperature, rng=rng
+            sieved, policy.mode, health, front=front, temperature=temperature, rng=rng
         )
     elif sieved.spare:
         candidates, reason = (), ROUTED_AS_LAST_RESORT
     else:
         raise _nobody(sieved)
-    spare = tuple(_last_resort(sieved.spare, named)) if sieved.spare else ()
-    return Decision(candidates, spare, sieved.skips, reason, policy.mode, snapshot_version)
+    spare = tuple(_last_resort(sieved.spare, front)) if sieved.spare else ()
+    return Decision(
+        candidates, spare, sieved.skips, reason, policy.mode, snapshot_version, alias_from
+    )
 
 
-def resolve_name(name: str, models: Mapping[str, Model]) -> str | None:
-    """Find the model that a caller's name means: an id, or `prefix/id`; None = unknown.
+def _terms_of(
+    request: ChatRequest,
+    policy: Policy,
+    health: HealthView,
+    *,
+    adapters: Container[str],
+    named: str | None,
+    listed: Container[str],
+) -> _Terms:
+    return _Terms(
+        int(request.input_tokens * CONTEXT_MARGIN),
+        request.input_tokens,
+        (OUTPUT_TOKENS_DEFAULT if request.output_tokens_max is None else request.output_tokens_max)
+        * request.choices,
+        request.output_tokens_max or 0,
+        _needs_of(request),
+        request.dialect,
+        policy.min_weight,
+        policy.max_budget_nanousd,
+        policy.budget_is_hard,
+        named,
+        listed,
+        adapters,
+        health.cooling,
+        health.cooling_providers,
+    )
 
-    The exact id wins. (The original strips the prefix even from a name that is itself an id, and
-    so may go to another provider: weak spot W70.)
-    """
-    if name in models:
-        return name
-    prefix, _, rest = name.partition("/")
-    return rest if prefix and rest in models else None
+
+def _needs_of(request: ChatRequest) -> frozenset[str]:
+    """What a model must be known for; empty: it is enough that it is not known for other things."""
+    if request.dialect == "embeddings":
+        return request.needs | {"embeddings"}
+    return request.needs and request.needs | {"chat"}
 
 
-def _sieve(models: Sequence[Model], terms: _Terms) -> _Sieved:
-    sieved = _Sieved([], [], [], {}, [])
+def _front(named: str | None, chosen: str | None, listed: Sequence[str]) -> dict[str, str]:
+    """Who goes before all others, in order, and why."""
+    front = dict.fromkeys(listed, ROUTED_AS_FALLBACK)
+    if chosen is not None:
+        front.pop(chosen, None)
+        return {chosen: ROUTED_BY_ALIAS, **front}
+    if named is not None:
+        front.pop(named, None)
+        return {named: ROUTED_AS_NAMED, **front}
+    return front
+
+
+def _wanted(models: Sequence[Model], policy: Policy, sieved: _Sieved) -> list[Model]:
+    """Those that the caller's own words leave; the others are noted."""
+    wanted = []
+    for model in models:
+        if model.id in policy.exclude or model.provider_id in policy.exclude:
+            reason = "excluded"
+        elif not policy.tags.issubset(model.tags):
+            reason = "tag"
+        else:
+            wanted.append(model)
+            continue
+        sieved.skips[model.id] = reason
+        sieved.excluded.append((reason, None))
+    return wanted
+
+
+def _sieve(models: Sequence[Model], terms: _Terms, sieved: _Sieved) -> None:
     for model in models:
         cost = estimate_cost(model.price, terms.input_tokens, terms.output_tokens)
         exclusion = _exclusion(model, cost, terms)
@@ -194,7 +232,6 @@ def _sieve(models: Sequence[Model], terms: _Terms) -> _Sieved:
             sieved.excluded.append((exclusion, cost))
         else:
             sieved.spare.append((model, cost))
-    return sieved
 
 
 def _exclusion(model: Model, cost: int | None, terms: _Terms) -> str:
@@ -219,9 +256,10 @@ def _inability(model: Model, terms: _Terms) -> str:
     """What the model cannot do; one of which nothing is known can chat, and no more."""
     capabilities, needs = model.capabilities, terms.needs
     if needs:
-        if "chat" not in capabilities or not needs.issubset(capabilities):
+        is_trusted = not capabilities and model.id in terms.listed
+        if not is_trusted and not needs.issubset(capabilities):
             return "capability"
-    elif capabilities and "chat" not in capabilities:
+    elif capabilities and "chat" not in capabilities and terms.dialect not in capabilities:
         return "capability"
     if 0 < model.max_output_tokens < terms.output_tokens_asked:
         return "output_limit"
@@ -230,13 +268,20 @@ def _inability(model: Model, terms: _Terms) -> str:
 
 def _preference(model: Model, cost: int | None, terms: _Terms) -> str:
     """The first preference the model does not meet; it may still be a last resort."""
-    if model.weight < terms.weight_min and model.id != terms.named:
+    if model.weight < terms.weight_min and not _is_asked_for(model, terms):
         return "weight_below_minimum"
     if model.id in terms.cooling or model.provider_id in terms.cooling_providers:
         return "cooldown"
-    if cost is not None and 0 < terms.budget_nanousd < cost and model.id != terms.named:
+    if cost is not None and 0 < terms.budget_nanousd < cost and not _is_asked_for(model, terms):
         return "budget_exceeded"
     return ""
+
+
+def _is_asked_for(model: Model, terms: _Terms) -> bool:
+    return model.id == terms.named or model.id in terms.listed
+
+
+_Ranked = tuple[float, str, Model, int | None]
 
 
 def _rank(
@@ -244,36 +289,46 @@ def _rank(
     mode: Mode,
     health: HealthView,
     *,
-    named: str | None,
+    front: Mapping[str, str],
     temperature: float,
     rng: random.Random,
 ) -> tuple[tuple[Candidate, ...], str]:
     """The candidates in the order they are tried, and the reason for the first."""
     models, costs = sieved.models, sieved.costs
     ids = [model.id for model in models]
-    scores = _scores(sieved, ids, health, COEFFICIENTS[mode])
+    scores = scores_of(models, costs, health, mode)
     # Ids are unique: what is behind them is never compared.
     ranked = sorted(zip(scores, ids, models, costs, strict=True))
-    first, propensities = 0, [0.0] * len(ids)
-    if named in ids:
-        first = [id_ for _, id_, _, _ in ranked].index(named)
-        propensities[first] = 1.0
-        reason = ROUTED_AS_NAMED
+    propensities = [0.0] * len(ids)
+    if front and not front.keys().isdisjoint(ids):
+        _move_up(ranked, front)
+        propensities[0] = 1.0
     elif temperature > 0:
         first, propensities = _draw(len(ids), temperature, rng)
-        reason = f"routed-weight-{ranked[first][2].weight}"
-    else:
-        propensities[0] = 1.0
-        reason = f"routed-weight-{ranked[0][2].weight}"
-    if first:  # a rotation: the others keep their order (the original swaps: weak spot W66)
         ranked.insert(0, ranked.pop(first))
         propensities.insert(0, propensities.pop(first))
-    return tuple(
+    else:
+        propensities[0] = 1.0
+    reasons = front if len(front) > 1 else {}
+    candidates = tuple(
         [
-            Candidate(model, score, propensity, cost)
-            for (score, _, model, cost), propensity in zip(ranked, propensities, strict=True)
+            Candidate(model, score, propensity, cost, reasons.get(id_, ""))
+            for (score, id_, model, cost), propensity in zip(ranked, propensities, strict=True)
         ]
-    ), reason
+    )
+    return candidates, front.get(ranked[0][1]) or f"routed-weight-{ranked[0][2].weight}"
+
+
+def _move_up(ranked: list[_Ranked], front: Mapping[str, str]) -> None:
+    """Put those asked for before the others, which keep their order (the original swaps the named
+    and the best: weak spot W66)."""
+    if len(front) == 1:  # nearly always
+        [first] = front
+        at = [id_ for _, id_, _, _ in ranked].index(first)
+        ranked.insert(0, ranked.pop(at))
+        return
+    place = {id_: number for number, id_ in enumerate(front)}
+    ranked.sort(key=lambda row: place.get(row[1], len(place)))
 
 
 def _draw(count: int, temperature: float, rng: random.Random) -> tuple[int, list[float]]:
@@ -283,69 +338,15 @@ def _draw(count: int, temperature: float, rng: random.Random) -> tuple[int, list
     return rng.choices(range(count), weights)[0], [weight / total for weight in weights]
 
 
-def _scores(
-    sieved: _Sieved, ids: list[str], health: HealthView, coefficients: Coefficients
-) -> list[float]:
-    """Lower is better: cost + latency + failure - weight, each times its coefficient.
-
-    Every value counts as a share of the largest in the set (reference §10); an unknown one counts
-    as the mean of the known, and a column without a known value above 0 counts nothing.
-    """
-    columns: list[_Column] = [(coefficients.cost, sieved.costs)]
-    if health.latency_ms:
-        columns.append((coefficients.latency, [health.latency_ms.get(id_) for id_ in ids]))
-    if health.failure_rate:
-        columns.append((coefficients.failure, [health.failure_rate.get(id_) for id_ in ids]))
-    columns.append((-coefficients.weight, [model.weight for model in sieved.models]))
-    add = _add_plainly if len(ids) <= NUMPY_ABOVE else _add_with_numpy
-    return add(columns)
-
-
-def _add_plainly(columns: Sequence[_Column]) -> list[float]:
-    totals = [0.0] * len(columns[0][1])
-    for coefficient, values in columns:
-        complete = _completed(values)
-        top = max(complete)
-        if top > 0:
-            totals = [
-                total + coefficient * (value / top)
-                for total, value in zip(totals, complete, strict=True)
-            ]
-    return totals
-
-
-def _completed(values: Sequence[float | None]) -> Sequence[float]:
-    """The mean of the known in the place of the unknown; 0 when nothing is known."""
-    known = [value for value in values if value is not None]
-    if len(known) == len(values):
-        return known
-    mean = fsum(known) / len(known) if known else 0.0
-    return [mean if value is None else value for value in values]
-
-
-def _add_with_numpy(columns: Sequence[_Column]) -> list[float]:
-    """The same operations in the same order as `_add_plainly`, so the same bits."""
-    matrix = np.array([values for _, values in columns], dtype=np.float64)  # None becomes NaN
-    is_unknown = np.isnan(matrix)
-    if is_unknown.any():
-        for row, gaps in zip(matrix, is_unknown, strict=True):
-            known: list[float] = row[~gaps].tolist()
-            row[gaps] = fsum(known) / len(known) if known else 0.0
-    tops = matrix.max(axis=1, keepdims=True)
-    tops[tops <= 0] = np.inf
-    coefficients = np.array([[coefficient] for coefficient, _ in columns])
-    scores: list[float] = (coefficients * (matrix / tops)).sum(axis=0).tolist()
-    return scores
-
-
 def _last_resort(
-    spare: Iterable[tuple[Model, int | None]], named: str | None
+    spare: Iterable[tuple[Model, int | None]], front: Mapping[str, str]
 ) -> Iterable[Candidate]:
-    """The named one first, then the cheapest, unknown prices last, ties by id."""
+    """Those asked for first, in order, then the cheapest, unknown prices last, ties by id."""
+    place = {id_: number for number, id_ in enumerate(front)}
 
-    def rank(pair: tuple[Model, int | None]) -> tuple[bool, bool, int, str]:
+    def rank(pair: tuple[Model, int | None]) -> tuple[int, bool, int, str]:
         model, cost = pair
-        return model.id != named, cost is None, cost or 0, model.id
+        return place.get(model.id, len(place)), cost is None, cost or 0, model.id
 
     ranked = sorted(spare, key=rank)
     return (Candidate(model, 0.0, 0.0, cost) for model, cost in ranked)

@@ -1,0 +1,1 @@
+"""Official SDKs and an agent framework before providers of all three types."""

@@ -80,11 +80,13 @@ fmt: $(DEV) ## Rewrite the sources in the house style
 
 check: lint test ## Everything that must pass before a change is merged
 
-docs: $(RUNTIME) ## Write the generated files: .env.example and docs/settings.md
+docs: $(RUNTIME) ## Write the generated files: .env.example, docs/settings.md, docs/tokenhubctl.md
 	$(PY) -m tokenhub settings env > .env.example.new
 	$(PY) -m tokenhub settings docs > docs/settings.md.new
 	mv .env.example.new .env.example
 	mv docs/settings.md.new docs/settings.md
+	$(PY) -m tokenhub.ctl manual > docs/tokenhubctl.md.new
+	mv docs/tokenhubctl.md.new docs/tokenhubctl.md
 
 migrate: $(RUNTIME) ## Bring the database to the newest schema
 	$(PY) -m alembic upgrade head

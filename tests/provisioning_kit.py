@@ -8,6 +8,7 @@ from typing import Any
 
 import gevent
 
+from tests.newest import list_audit
 from tokenhub import store
 from tokenhub.board import Board
 from tokenhub.catalog import Catalog
@@ -133,7 +134,7 @@ class Hub:
     def audit(self) -> list[dict[str, Any]]:
         """Newest first."""
         found: list[dict[str, Any]] = self.database.read(
-            lambda connection: [dict(row) for row in store.list_audit(connection, 1000, 0)]
+            lambda connection: [dict(row) for row in list_audit(connection, 1000, 0)]
         )
         return found
 

@@ -16,6 +16,9 @@ from tokenhub import store
 from tokenhub.board.board import unix_ms
 from tokenhub.budgets import ALERT_PERCENTS, PERIODS, Budget, Period, period_start
 from tokenhub.db import Database
+from tokenhub.events import fields_text
+
+WRITER = "budget_alerts"
 
 log = logging.getLogger("tokenhub.budgets")
 
@@ -37,7 +40,7 @@ def _tell_of(database: Database, starts: Mapping[Period, int], percent: int, now
         return store.list_due_alerts(connection, starts, percent)
 
     for budget, ledger in database.read(find):
-        note = partial(store.note_alert, budget=budget, ledger=ledger, percent=percent, at=now)
+        note = partial(_note, budget=budget, ledger=ledger, percent=percent, at=now)
         if database.write(note):  # else another host was faster
             log.warning(
                 "budget alert",
@@ -49,3 +52,27 @@ def _tell_of(database: Database, starts: Mapping[Period, int], percent: int, now
                     "mode": budget.mode,
                 },
             )
+
+
+def _note(
+    connection: Connection, *, budget: Budget, ledger: store.Ledger, percent: int, at: int
+) -> bool:
+    """Write down that this was told, and tell those who listen; False if another was faster."""
+    if not store.note_alert(connection, budget=budget, ledger=ledger, percent=percent, at=at):
+        return False
+    fields = {
+        "subject_kind": budget.subject_kind,
+        "subject_id": budget.subject_id,
+        "period": budget.period,
+        "percent": percent,
+        "mode": budget.mode,
+    }
+    store.insert_event(
+        connection,
+        WRITER,
+        at=at,
+        type_="budget_alert",
+        api_key_id=budget.subject_id if budget.subject_kind == "key" else "",
+        fields=fields_text(fields),
+    )
+    return True

@@ -3,8 +3,8 @@
 TokenHubError                 what the caller sees: HTTP status, type, stable code
 ├─ RequestRefused             InvalidRequest 400 (Untranslatable) · Unauthenticated 401
 │                             PermissionDenied 403 · NotFound 404 · Conflict 409
-│                             RequestTimeout 408 · BodyTooLarge 413 · RateLimited 429
-│                             QuotaExceeded 429 · Unavailable 503
+│                             PreconditionFailed 412 · RequestTimeout 408 · BodyTooLarge 413
+│                             RateLimited 429 · QuotaExceeded 429 · Unavailable 503
 ├─ RoutingError               NoEligibleModel 503 · AllAttemptsFailed 502|429|504
 │                             UpstreamRefused (the provider's verdict on the caller's request)
 └─ VaultError                 VaultLocked 503 · WrongPassword 401
@@ -115,6 +115,15 @@ class Conflict(RequestRefused):
     status = 409
     type = "conflict_error"
     code = "conflict"
+
+
+class PreconditionFailed(RequestRefused):
+    """The thing is another version than the one that `If-Match` names; `details["revision"]` has
+    the one that it is, None = there is none."""
+
+    status = 412
+    type = "conflict_error"
+    code = "revision_mismatch"
 
 
 class RateLimited(RequestRefused):
@@ -233,6 +242,10 @@ class ProviderError(Exception):
         input_tokens: of a context overflow, the exact size of the prompt, if it told that.
         output_tokens_max: of a context overflow, the longest answer that the model gives, if
             that is what was exceeded.
+
+    Attributes:
+        response_bytes: of the answer's body, as far as it came.
+        said: the whole answer of a refusal, for an operator who asks; for nobody else.
     """
 
     def __init__(
@@ -259,3 +272,5 @@ class ProviderError(Exception):
         self.context_tokens = context_tokens
         self.input_tokens = input_tokens
         self.output_tokens_max = output_tokens_max
+        self.response_bytes = 0
+        self.said = b""

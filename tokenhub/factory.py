@@ -5,54 +5,47 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Request, Response
-from flask.sessions import SessionInterface, SessionMixin
 from gevent.threadpool import ThreadPool
-from werkzeug.routing import MapAdapter
 
 from tokenhub import data_dir, host
 from tokenhub.access import ROOT_ID, ROOT_NAME, AdminToken, digest_of, prefix_of
 from tokenhub.board import Board
-from tokenhub.catalog import Catalog, Change, Snapshot, StoredVault
-from tokenhub.cluster import Cluster
+from tokenhub.catalog import Catalog, Snapshot, StoredVault
 from tokenhub.config import Settings
 from tokenhub.credentials import Credentials, KeyMissing
 from tokenhub.db import Database, open_at_head
 from tokenhub.domain import Provider
-from tokenhub.errors import Unavailable, VaultError
+from tokenhub.duties import background_of
+from tokenhub.errors import VaultError
 from tokenhub.escrow import Escrow
-from tokenhub.gateway import Gateway
+from tokenhub.events import Events, Feed, KeyNames
+from tokenhub.gateway import Gateway, stream_timeouts, whole_timeouts
 from tokenhub.host import Host
 from tokenhub.idempotency import Idempotency
-from tokenhub.ingest import Ingester
-from tokenhub.jobs import Background, Job, Leader
 from tokenhub.journal import Journal
 from tokenhub.keys import KeyVerifier
 from tokenhub.limiter import Limiter
-from tokenhub.prober import Prober
 from tokenhub.providers import ADAPTERS
-from tokenhub.providers.base import Timeouts
 from tokenhub.providers.upstream import Upstream
-from tokenhub.provisioning import TICK_SECS, Provisioner
 from tokenhub.recorder import Recorder
 from tokenhub.reloading import Reloader, routing_defaults
-from tokenhub.schedule import upkeep_jobs
 from tokenhub.services import Services
-from tokenhub.steward import Steward
-from tokenhub.telemetry import configure_logging
+from tokenhub.store import HostState
+from tokenhub.telemetry import LogLevel
+from tokenhub.tracing import Asked, find_tracer
 from tokenhub.vault import AutoLock, Vault, provider_entry
+from tokenhub.views.host_state import state_of
 from tokenhub.web import (
     admin,
     chat,
     cors,
     errors,
+    feedback,
     messages,
     native,
     own_key,
@@ -61,65 +54,11 @@ from tokenhub.web import (
     ui,
     vault,
 )
+from tokenhub.web.access_log import AccessLog
 from tokenhub.web.admin.credentials import rules
+from tokenhub.web.hub import Hub, NoSessions
 
 log = logging.getLogger("tokenhub.factory")
-
-
-class Hub(Flask):
-    """The WSGI app of one worker.
-
-    `on_drain` and `on_stop` are called by the worker class: when it stops accepting, and when the
-    last request has been served.
-    """
-
-    services: Services
-    background: Background
-    is_draining = False
-
-    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """As Flask's, which looks at the host twice, and no route of ours depends on it."""
-        if request is None or "HTTP_UPGRADE" in request.environ:
-            return super().create_url_adapter(request)
-        return self.url_map.bind(
-            request.host,
-            request.root_path,
-            "",
-            request.scheme,
-            request.method,
-            request.path,
-            query_args=request.environ.get("QUERY_STRING", ""),
-        )
-
-    def on_drain(self) -> None:
-        """Fail readiness: whoever balances the load should look elsewhere.
-
-        What would keep a connection open for as long as its client likes is to be ended here.
-        """
-        self.is_draining = True
-
-    def on_stop(self) -> None:
-        """Leave nothing behind in memory."""
-        self.background.stop()
-
-
-class _NoSession(dict[str, Any], SessionMixin):
-    """What Flask is given instead of a cookie session: always the same, always empty."""
-
-
-class _NoSessions(SessionInterface):
-    """Flask's cookie sessions are not used; making an empty one for each request costs 20 µs."""
-
-    _none = _NoSession()
-
-    def open_session(self, app: Flask, request: Request) -> SessionMixin:
-        return self._none
-
-    def is_null_session(self, obj: object) -> bool:
-        return True
-
-    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Nothing to save."""
 
 
 def create_app(
@@ -138,7 +77,7 @@ def create_app(
         ConfigError: also when the database is not at head, or is none.
         DatabaseAway: it cannot be reached now.
     """
-    configure_logging(settings.log_level)
+    log_level = LogLevel(settings.log_level)
     shared = shared or host.prepare(settings)
     database = open_at_head(settings.db_dsn, pool_size=settings.db_pool_size)
     app = Hub(__name__, static_folder=None, template_folder=str(_root() / "templates"))
@@ -150,23 +89,29 @@ def create_app(
         bytes_max=settings.journal_max_mb << 20,
         # Not behind bcrypt and Argon2, or they would decide how much a power loss may cost.
         run_blocking=ThreadPool(1).apply,
+        on_append=lambda size: shared.board.backlog.note_appended(shared.board.slot, size),
     )
     file = Credentials(settings.credentials_file, rules(settings))
     file.contents()  # before anybody can break it: the last good one is what this worker has read
-    app.services = _services(settings, shared, database, journal, blocking, file)
+    app.services = _services(
+        settings, shared, database, journal, blocking, file, log_level=log_level
+    )
     reloader = Reloader(
         settings=settings,
         read=reload_settings or (lambda: settings),
         catalog=app.services.catalog,
         limiter=app.services.limiter,
         credentials=file,
+        log_level=log_level,
         is_speaker=partial(_is_speaker, shared.board),
     )
-    app.background = _background(app.services, shared, journal, reloader, _jobs(app.services, file))
+    app.background = background_of(app.services, shared, journal, reloader=reloader, file=file)
     app.extensions["tokenhub"] = app.services
-    app.session_interface = _NoSessions()
+    app.session_interface = NoSessions()
+    if settings.access_log != "off":
+        app.on_answer = AccessLog(settings)
     app.url_map.strict_slashes = False
-    for module in (chat, native, messages, plan, own_key, admin, vault, probes, ui):
+    for module in (chat, native, messages, plan, own_key, feedback, admin, vault, probes, ui):
         app.register_blueprint(module.blueprint)
     cors.register(app, settings.cors_origins)  # before what adds headers: Flask asks it last
     errors.register(app)
@@ -180,18 +125,19 @@ def _services(
     journal: Journal,
     blocking: ThreadPool,
     file: Credentials,
+    *,
+    log_level: LogLevel,
 ) -> Services:
     board = shared.board
     parts: dict[str, Any] = {}  # the vault and the catalog each need the other
-    secrets_vault = Vault(
-        rows=StoredVault(database, lambda: parts["catalog"]),
-        memory=shared.secret_memory,
-        last_use=board.vault_use,
-        tries=board.vault_tries,
-        enabled=settings.vault_enabled,
-        auto_lock=_auto_lock(settings),
-        run_blocking=blocking.apply,
+    stored = StoredVault(database, lambda: parts["catalog"])
+    secrets_vault = _vault(settings, shared, stored, blocking)
+    events = Events(
+        journal=journal,
+        board=board,
+        provider_of=lambda model_id: _provider_of(parts["catalog"].latest(), model_id),
     )
+    board.vitals.changes.on_change = events.tell_transition
     catalog = parts["catalog"] = Catalog(
         database=database,
         board=board,
@@ -200,10 +146,16 @@ def _services(
         with_demo=settings.demo,
         wildcard=settings.wildcard_models,
         on_vault_change=secrets_vault.drop_cache,
+        on_log_level=log_level.save,
+        on_applied=lambda each: events.tell_change(
+            each.kind, each.entity_id, each.action, each.detail
+        ),
     )
-    if settings.vault_enabled and settings.vault_password:
-        _open_vault(secrets_vault, settings.vault_password)
-    recorder = Recorder(journal=journal, board=board)
+    _open_vault(secrets_vault, settings)
+    tracer = find_tracer(settings, partial(_asked, catalog.latest))
+    recorder = Recorder(
+        journal=journal, board=board, models=lambda: catalog.latest().models, tracer=tracer
+    )
     secret_of = _secret_finder(secrets_vault, file, catalog.latest)
     gateway = _gateway(settings, shared, database, recorder, secret_of=secret_of)
     return Services(
@@ -217,8 +169,35 @@ def _services(
         keys=KeyVerifier(seen=board, run_blocking=blocking.apply),
         limiter=Limiter(board, settings),
         recorder=recorder,
+        events=events,
+        feed=Feed(database=database, board=board, name_of=KeyNames(lambda: catalog.latest().keys)),
         idempotency=Idempotency(database=database, board=board, host_id=shared.host_id),
         gateway=gateway,
+        run_blocking=blocking.apply,
+        log_level=log_level,
+        host_state=_host_state(settings, shared, catalog),
+        tracer=tracer,
+    )
+
+
+def _host_state(settings: Settings, shared: Host, catalog: Catalog) -> Callable[[], HostState]:
+    return partial(
+        state_of,
+        settings=settings,
+        board=shared.board,
+        secret_memory=shared.secret_memory,
+        snapshot_of=catalog.latest,
+    )
+
+
+def _vault(settings: Settings, shared: Host, rows: StoredVault, blocking: ThreadPool) -> Vault:
+    return Vault(
+        rows=rows,
+        memory=shared.secret_memory,
+        last_use=shared.board.vault_use,
+        tries=shared.board.vault_tries,
+        enabled=settings.vault_enabled,
+        auto_lock=_auto_lock(settings),
         run_blocking=blocking.apply,
     )
 
@@ -240,13 +219,18 @@ def _gateway(
         escrow=Escrow(database=database, board=shared.board, host_id=shared.host_id),
         adapters={name: make(upstream) for name, make in ADAPTERS.items()},
         secret_of=secret_of,
-        whole_timeouts=_whole_timeouts(settings),
-        stream_timeouts=_stream_timeouts(settings),
+        whole_timeouts=whole_timeouts(settings),
+        stream_timeouts=stream_timeouts(settings),
         temperature=settings.exploration_temp,
         unknown_model=settings.unknown_model,
         hedge_after_secs=settings.hedge_after_ms / 1000,
         hedged_max=settings.max_hedged_providers,
     )
+
+
+def _provider_of(snapshot: Snapshot, model_id: str) -> str:
+    model = snapshot.models.get(model_id)
+    return "" if model is None else model.provider_id
 
 
 def _root_token(settings: Settings) -> AdminToken:
@@ -260,26 +244,13 @@ def _auto_lock(settings: Settings) -> AutoLock:
     return AutoLock(idle_secs, settings.vault_autolock_stops_traffic)
 
 
-def _open_vault(found: Vault, password: str) -> None:
+def _open_vault(found: Vault, settings: Settings) -> None:
+    if not (settings.vault_enabled and settings.vault_password):
+        return
     try:
-        found.open_at_start(password)
+        found.open_at_start(settings.vault_password)
     except VaultError as error:  # what needs no secret is served all the same
         log.error("vault stays locked", extra={"reason": error.code})
-
-
-def _stream_timeouts(settings: Settings) -> Timeouts:
-    return Timeouts(
-        connect_secs=settings.first_byte_secs,
-        first_byte_secs=settings.first_byte_secs,
-        idle_secs=settings.stream_idle_secs,
-        total_secs=settings.provider_total_secs,
-    )
-
-
-def _whole_timeouts(settings: Settings) -> Timeouts:
-    """A provider that does not stream says nothing until it has finished."""
-    total_secs = settings.provider_timeout_secs or settings.provider_total_secs
-    return replace(_stream_timeouts(settings), first_byte_secs=total_secs, total_secs=total_secs)
 
 
 def _secret_finder(
@@ -305,75 +276,14 @@ def _secret_finder(
     return secret_of
 
 
-def _jobs(services: Services, file: Credentials) -> list[Job]:
-    """What the leader does from time to time."""
-    settings, gateway = services.settings, services.gateway
-    provisioner = Provisioner(
-        file=file,
-        catalog=services.catalog,
-        database=services.database,
-        adapters=gateway.adapters,
-        secret_of=gateway.secret_of,
-    )
-    jobs = [Job("credentials file", TICK_SECS, provisioner.tick)]
-    if _auto_lock(settings).idle_secs:
-        jobs.append(Job("vault auto-lock", 1.0, partial(_lock_if_idle, services)))
-    if not settings.health_probe_disabled:
-        prober = Prober(
-            latest=services.catalog.latest,
-            adapters=gateway.adapters,
-            secret_of=gateway.secret_of,
-            vitals=services.board.vitals,
-            endpoints=services.board.endpoints,
-        )
-        jobs.append(Job("probe", settings.health_probe_secs, prober.run))
-    return [*jobs, *upkeep_jobs(settings, services.database, services.catalog)]
-
-
-def _lock_if_idle(services: Services) -> None:
-    change = Change("vault", "", "vault.autolock", actor="autolock")
-    with suppress(Unavailable):  # it is written down as soon as the database is back
-        services.vault.lock_if_idle(lambda: services.catalog.apply(change, lambda _: None))
-
-
-def _background(
-    services: Services,
-    shared: Host,
-    journal: Journal,
-    reloader: Reloader,
-    scheduled: Sequence[Job],
-) -> Background:
-    settings, catalog = services.settings, services.catalog
-    ingester = Ingester(
-        database=services.database,
-        board=services.board,
-        directory=host.journal_directory(settings),
-        host_id=shared.host_id,
-    )
-    leader = Leader(
-        lock_path=settings.data_dir / "leader.lock",
-        catalog=catalog,
-        ingester=ingester,
-        steward=Steward(
-            database=services.database,
-            board=services.board,
-            host_id=shared.host_id,
-            caught_up_at=lambda: ingester.caught_up_at,
-        ),
-        database=services.database,
-        board=services.board,
-        host_id=shared.host_id,
-    )
-
-    return Background(
-        journal=journal,
-        catalog=catalog,
-        leader=leader,
-        board=services.board,
-        cluster=Cluster(services.database, shared.host_id),
-        on_reload=reloader.reload,
-        sync_secs=settings.journal_sync_ms / 1000,
-        scheduled=scheduled,
+def _asked(latest: Callable[[], Snapshot], model_id: str, provider_id: str) -> Asked:
+    """Of whom an attempt asked, for its span; what has been deleted since has only its ids."""
+    snapshot = latest()
+    model, provider = snapshot.models.get(model_id), snapshot.providers.get(provider_id)
+    return Asked(
+        provider=provider.type if provider else "",
+        model=model.upstream_model if model else model_id,
+        base_url=provider.base_url if provider else "",
     )
 
 

@@ -15,8 +15,10 @@ for the provider was never out of order.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
+
+from tokenhub.domain import Drain
 
 DEGRADED_FAILURES = 2
 DOWN_FAILURES = 5
@@ -66,6 +68,25 @@ class HealthView:
     failure_rate: Mapping[str, float]
     cooling_providers: Mapping[str, float] = field(default_factory=dict)
     guarded: frozenset[str] = frozenset()
+
+
+def drained(view: HealthView, drains: Mapping[tuple[str, str], Drain], now_ms: int) -> HealthView:
+    """The view with what operators keep out of use counted as resting.
+
+    Args:
+        drains: by kind (provider or model) and id; those that are over count nothing.
+        now_ms: unix ms.
+    """
+    left = {who: (each.until_at - now_ms) / 1000 for who, each in drains.items()}
+    cooling = {id_: secs for (kind, id_), secs in left.items() if kind == "model" and secs > 0}
+    providers = {id_: secs for (kind, id_), secs in left.items() if kind != "model" and secs > 0}
+    if not cooling and not providers:
+        return view
+    return replace(
+        view,
+        cooling={**view.cooling, **cooling},
+        cooling_providers={**view.cooling_providers, **providers},
+    )
 
 
 HEALTHY = HealthView({}, {}, {})

@@ -13,7 +13,6 @@ import logging
 import os
 import struct
 import time
-from bisect import bisect_left
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,12 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from tokenhub import journal, recorder, store
 from tokenhub.board import Board
-from tokenhub.board.counters import HISTOGRAM, LATENCY_EDGES_MS
 from tokenhub.budgets import Account, accounts_of
 from tokenhub.db import Database
 from tokenhub.journal import Record, SegmentFile
+from tokenhub.records import NOTES, UNREADABLE, list_escalations, parse_note, parse_request
+from tokenhub.tally import Sums, add_request, empty
 
-BUCKET_MS = 10_000
 DAY_MS = 86_400_000
 ROWS_MAX = 2000
 """Records in one transaction."""
@@ -40,9 +39,6 @@ SET_ASIDE = "refused.jsonl"
 # What is wrong with the data rather than with the database: a row that breaks a constraint, and
 # values that SQL or a driver cannot express. Anything else is worth waiting for.
 _REFUSED = (IntegrityError, DataError, ValueError, TypeError, OverflowError, struct.error)
-
-_UNREADABLE = (ValueError, TypeError, LookupError)
-_ROW_WIDTH, _ATTEMPT_WIDTH = len(store.LOG_COLUMNS), len(store.ATTEMPT_COLUMNS)
 
 log = logging.getLogger("tokenhub.ingest")
 
@@ -74,7 +70,9 @@ class _Step:
     attempts: list[tuple[Any, ...]] = field(default_factory=list)
     opened: dict[str, Opening] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
-    buckets: dict[tuple[Any, ...], list[int]] = field(default_factory=dict)
+    sums: Sums = field(default_factory=empty)
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+    feedback: list[tuple[Any, ...]] = field(default_factory=list)
     spent: dict[tuple[str, str, int], list[int]] = field(default_factory=dict)
     unleased: dict[Account, int] = field(default_factory=dict)
     taken: list[tuple[int, int, bytes]] = field(default_factory=list)
@@ -85,15 +83,12 @@ class _Step:
     def drop_rows(self) -> None:
         """Keep only that it was read."""
         self.damaged = self.taken
-        for rows in (
-            self.logs,
-            self.attempts,
-            self.opened,
-            self.buckets,
-            self.spent,
-            self.unleased,
-        ):
+        for rows in (self.logs, self.attempts, self.events, self.feedback):
             rows.clear()
+        self.opened.clear()
+        self.spent.clear()
+        self.unleased.clear()
+        self.sums = empty()
 
 
 class Ingester:
@@ -136,7 +131,7 @@ class Ingester:
     def _step(self, room: int) -> int:
         if self._positions is None:
             self._positions, self._open = self._load()
-        step, began = _Step(room), time.monotonic()
+        step, began, appended = _Step(room), time.monotonic(), self._board.backlog.appended_bytes
         for segment in journal.list_segments(self._directory):
             # A writer fills its segments in their order. The later ones wait until all of an
             # earlier one was read: what ended there may have begun in what was not read here.
@@ -156,8 +151,10 @@ class Ingester:
             # Perhaps it was committed and perhaps not: the database knows.
             self._positions = None
             raise
+        self._board.backlog.note_ingested(step.positions)
         if step.room and step.living.issuperset(each.writer for each in self._open.values()):
             self.caught_up_at = began
+            self._board.backlog.catch_up(appended, int(began * 1000))
         return len(step.taken)
 
     def _load(self) -> tuple[dict[int, int], dict[str, Opening]]:
@@ -195,9 +192,12 @@ class Ingester:
     def _take(self, record: Record, segment: SegmentFile, step: _Step) -> None:
         identity = (self._host_id, segment.number, record.position)
         step.taken.append((segment.number, record.position, record.payload))
+        if record.kind in NOTES:
+            self._take_note(record, step)
+            return
         try:
-            row, attempts, was_opened, accounts = _parse(record.payload)
-        except _UNREADABLE:
+            row, attempts, was_opened, accounts = parse_request(record.payload)
+        except UNREADABLE:
             step.damaged.append(step.taken[-1])
             return
         request_id = row[0]
@@ -214,7 +214,22 @@ class Ingester:
         _charge(row, accounts, row[recorder.COST] or 0, step)
         for number, attempt in enumerate(attempts):
             step.attempts.append((*identity, number, request_id, *attempt))
-        self._add_to_bucket(row, step)
+        add_request(step.sums, self._host_id, row, attempts)
+        if len(attempts) > 1:
+            escalations = list_escalations(row, attempts)
+            step.events += [(self._host_id, *each) for each in escalations]
+
+    def _take_note(self, record: Record, step: _Step) -> None:
+        """An event, or what was said of an answer: rows as they are."""
+        try:
+            row = parse_note(record.kind, record.payload)
+        except UNREADABLE:
+            step.damaged.append(step.taken[-1])
+            return
+        if record.kind == journal.EVENT:
+            step.events.append((self._host_id, *row))
+        else:
+            step.feedback.append(row)
 
     def _settle_dead_writers(self, step: _Step) -> None:
         """Openings of writers that are gone, with every record of theirs read, become rows.
@@ -235,43 +250,15 @@ class Ingester:
             if step.opened.pop(request_id, None) is None:
                 step.ended.append(request_id)
             try:
-                row, _, reserved_nanousd, accounts = _parse(opening.payload)
-            except _UNREADABLE:  # opened by another version
+                row, _, reserved_nanousd, accounts = parse_request(opening.payload)
+            except UNREADABLE:  # opened by another version
                 step.damaged.append(step.taken[-1])
                 continue
             step.logs.append((self._host_id, opening.segment, opening.position, *row))
             # As the board has: what a dead worker had reserved is off this host's share.
             _charge(row, accounts, reserved_nanousd, step)
-            self._add_to_bucket(row, step)
+            add_request(step.sums, self._host_id, row, ())
             log.warning("request was interrupted", extra={"request_id": request_id})
-
-    def _add_to_bucket(self, row: list[Any], step: _Step) -> None:
-        key = (
-            self._host_id,
-            row[recorder.STARTED_AT] // BUCKET_MS * BUCKET_MS,
-            row[recorder.MODEL_ID],
-            row[recorder.PROVIDER_ID],
-            row[recorder.KEY_ID],
-            row[recorder.MODE],
-            row[recorder.ENDPOINT],
-            row[recorder.ENDING],
-            row[recorder.TEAM_ID],
-        )
-        sums = step.buckets.get(key)
-        if sums is None:
-            sums = step.buckets[key] = [0] * (len(store.BUCKET_SUMS) + HISTOGRAM)
-        latency_ms, ttft_ms, cost = (
-            row[recorder.LATENCY_MS], row[recorder.TTFT_MS], row[recorder.COST],
-        )  # fmt: skip
-        sums[0] += 1
-        sums[1] += row[recorder.INPUT_TOKENS]
-        sums[2] += row[recorder.OUTPUT_TOKENS]
-        sums[3] += cost or 0
-        sums[4] += cost is None
-        sums[5] += latency_ms
-        sums[6] += ttft_ms or 0
-        sums[7] += ttft_ms is not None
-        sums[len(store.BUCKET_SUMS) + bisect_left(LATENCY_EDGES_MS, latency_ms)] += 1
 
     def _commit_or_set_aside(self, step: _Step, positions: dict[int, int]) -> None:
         try:
@@ -325,6 +312,7 @@ class Ingester:
             file.write(b"\n".join([*lines, b""]))
             file.flush()
             os.fsync(file.fileno())
+        self._board.backlog.note_set_aside(len(records))
         log.error("records set aside", extra={"records": len(records), "file": SET_ASIDE})
 
     def _batch_of(self, step: _Step) -> store.Batch:
@@ -335,26 +323,15 @@ class Ingester:
             attempts=step.attempts,
             openings_new=[
                 (request_id, self._host_id, opening.writer, opening.segment, opening.position,
-                 orjson.loads(opening.payload)[0][recorder.STARTED_AT], opening.payload)
+                 parse_request(opening.payload)[0][recorder.STARTED_AT], opening.payload)
                 for request_id, opening in step.opened.items()
             ],
             openings_done=step.ended,
-            buckets=step.buckets,
+            sums=step.sums,
             charges=_charges_of(step),
+            events=step.events,
+            feedback=step.feedback,
         )  # fmt: skip
-
-
-def _parse(payload: bytes) -> list[Any]:
-    """A record's parts: the row, its attempts, of an end whether it had been opened and of an
-    opening what was set aside (in each account), and the accounts.
-
-    Raises:
-        ValueError, TypeError, LookupError: not written by this version.
-    """
-    row, attempts, third, accounts = orjson.loads(payload)
-    if len(row) != _ROW_WIDTH or not all(len(each) == _ATTEMPT_WIDTH for each in attempts):
-        raise ValueError("the columns of another version")
-    return [row, attempts, third, [Account(*each) for each in accounts]]
 
 
 def _charge(row: list[Any], accounts: list[Account], unleased_nanousd: int, step: _Step) -> None:

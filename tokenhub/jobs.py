@@ -76,6 +76,7 @@ class Leader:
 
     Args:
         lock_path: whoever holds it leads.
+        state: how this host stands.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Leader:
         database: Database,
         board: Board,
         host_id: str,
+        state: Callable[[], store.HostState],
     ) -> None:
         self._lock_path = lock_path
         self._follower = Follower(catalog, database)
@@ -96,6 +98,7 @@ class Leader:
         self._database = database
         self._board = board
         self._host_id = host_id
+        self._state = state
         self._fd = -1
 
     @property
@@ -172,8 +175,10 @@ class Leader:
                 version=__version__,
                 workers=len(self._board.worker_pids()),
                 started_at=self._board.started_at,
+                state=state,
             )
 
+        state = self._state()
         try:
             self._board.live_hosts = self._database.write(work)
         except DatabaseAway:

@@ -38,6 +38,8 @@ on a budget, and its end together never need more."""
 
 OPENING = b"O"
 END = b"E"
+EVENT = b"V"
+FEEDBACK = b"F"
 
 SEGMENTS_A_RUN = 10**6
 """Numbers in a block: more than a run will ever use before the second of the next block begins."""
@@ -107,6 +109,7 @@ class Journal:
         next_number: gives out segment numbers.
         bytes_max: most that all segments of the host may take.
         run_blocking: runs a system call that may wait for the disk, off the hub.
+        on_append: told of every record how many bytes it takes.
     """
 
     def __init__(
@@ -118,12 +121,14 @@ class Journal:
         bytes_max: int,
         run_blocking: Callable[[Callable[[], None]], None] = lambda work: work(),
         segment_bytes: int = SEGMENT_BYTES,
+        on_append: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._directory = directory
         self._writer = writer
         self._next_number = next_number
         self._bytes_max = bytes_max
         self._run_blocking = run_blocking
+        self._on_append = on_append
         self._segment_bytes = segment_bytes
         self._admitted = 0
         self._is_dirty = False
@@ -174,6 +179,7 @@ class Journal:
             raise OSError(f"journal: {written} of {len(frame)} bytes written")
         segment.position += len(frame)
         self._is_dirty = True
+        self._on_append(len(frame))
 
     def sync(self) -> None:
         """Force to disk what was appended since the last call. Waits for the disk off the hub.
@@ -249,14 +255,15 @@ class Journal:
         return segment
 
     def _allocate(self) -> _Segment:
-        if _bytes_in(self._directory) + self._segment_bytes > self._bytes_max:
+        if bytes_in(self._directory) + self._segment_bytes > self._bytes_max:
             raise OSError("journal: at its size limit")
         segment = _Segment(self._directory, self._next_number(), self._writer, self._segment_bytes)
         self._has_new_names = True
         return segment
 
 
-def _bytes_in(directory: Path) -> int:
+def bytes_in(directory: Path) -> int:
+    """What the journal takes on the disk."""
     total = 0
     for entry in os.scandir(directory):
         with suppress(FileNotFoundError):  # the leader has just removed it

@@ -35,6 +35,8 @@ BATCH = 100
 """Models that one transaction changes."""
 TRIES = 5
 
+STATUS_FILE = "prices-status.json"
+
 TABLE = "litellm"
 """The pricing source of models whose price is a table's."""
 
@@ -135,18 +137,11 @@ class Prices:
 
     def status(self) -> Status:
         """How the table stands, whichever worker read it last."""
-        try:
-            return Status(**orjson.loads(self._status_file.read_bytes()))
-        except (OSError, ValueError, TypeError):  # none yet, or one of another version
-            return Status()
+        return load_status(self._directory)
 
     @property
     def _table_file(self) -> Path:
         return self._directory / "prices.json"
-
-    @property
-    def _status_file(self) -> Path:
-        return self._directory / "prices-status.json"
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -188,7 +183,7 @@ class Prices:
         try:
             if data is not None:
                 data_dir.replace_file(self._table_file, data)
-            data_dir.replace_file(self._status_file, orjson.dumps(asdict(status)))
+            data_dir.replace_file(self._directory / STATUS_FILE, orjson.dumps(asdict(status)))
         except OSError as error:  # a full disk: the prices are good all the same
             log.warning("price table cannot be kept", extra={"reason": error.strerror})
 
@@ -246,6 +241,14 @@ class Prices:
             return self._database.read(work)
         except DatabaseAway as error:
             raise Unavailable("the database is away", code="database_away") from error
+
+
+def load_status(directory: Path) -> Status:
+    """How the table of a data directory stands."""
+    try:
+        return Status(**orjson.loads((directory / STATUS_FILE).read_bytes()))
+    except (OSError, ValueError, TypeError):  # none yet, or one of another version
+        return Status()
 
 
 def takes_price(model: Model) -> bool:

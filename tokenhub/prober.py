@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gevent.pool import Pool
@@ -84,17 +84,29 @@ class Prober:
         findings: list[Finding] = Pool(PROBES_AT_ONCE).map(lambda pair: self._probe(*pair), asked)
         for provider in providers:
             theirs = [each for each in findings if each.provider_id == provider.id]
-            if len(theirs) > 1:
-                self._note_endpoints(theirs)
-            # A provider lives as long as one of its endpoints does.
-            best = next((each for each in theirs if each.is_alive), theirs[0])
-            self._vitals.note_probe(
-                provider.id,
-                is_alive=best.is_alive,
-                status=best.status,
-                latency_ms=best.latency_ms,
-            )
+            self._note(provider, theirs)
         self._tell(frozenset(each.id for each in providers), findings)
+
+    def probe(self, provider: Provider, *, is_noted: bool) -> list[Finding]:
+        """Ask one provider now, all of its endpoints; never longer than the timeouts.
+
+        Args:
+            is_noted: what is found counts, until the next round.
+        """
+        urls = (provider.base_url, *provider.endpoints)
+        findings = Pool(PROBES_AT_ONCE).map(lambda url: self._probe(provider, url), urls)
+        if is_noted:
+            self._note(provider, findings)
+        return list(findings)
+
+    def _note(self, provider: Provider, findings: Sequence[Finding]) -> None:
+        if len(findings) > 1:
+            self._note_endpoints(findings)
+        # A provider lives as long as one of its endpoints does.
+        best = next((each for each in findings if each.is_alive), findings[0])
+        self._vitals.note_probe(
+            provider.id, is_alive=best.is_alive, status=best.status, latency_ms=best.latency_ms
+        )
 
     def _forget_all_but(self, provider_ids: Iterable[str]) -> None:
         probed = {vital.id for vital in self._vitals.list_all() if vital.probe is not None}

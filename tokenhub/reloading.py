@@ -18,7 +18,7 @@ from tokenhub.credentials import Credentials
 from tokenhub.domain import NANOS_PER_USD, Mode, RoutingDefaults
 from tokenhub.errors import ConfigError
 from tokenhub.limiter import Limiter
-from tokenhub.telemetry import configure_logging
+from tokenhub.telemetry import LogLevel
 
 APPLIED = frozenset({
     "log_level", "default_mode", "default_max_budget_usd", "default_max_latency_ms",
@@ -46,6 +46,7 @@ class Reloader:
         catalog: Catalog,
         limiter: Limiter,
         credentials: Credentials,
+        log_level: LogLevel,
         is_speaker: Callable[[], bool],
     ) -> None:
         self._started_with = settings
@@ -54,6 +55,7 @@ class Reloader:
         self._catalog = catalog
         self._limiter = limiter
         self._credentials = credentials
+        self._log_level = log_level
         self._is_speaker = is_speaker
 
     def reload(self) -> None:
@@ -66,7 +68,7 @@ class Reloader:
             return
         if self._is_speaker():
             self._tell(fresh)
-        configure_logging(fresh.log_level)
+        self._log_level.configure(fresh.log_level)
         self._catalog.set_defaults(routing_defaults(fresh))
         self._limiter.configure(fresh)
         self._current = fresh

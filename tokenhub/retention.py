@@ -15,12 +15,12 @@ from functools import partial
 from sqlalchemy import Connection
 
 from tokenhub.db import Database
-from tokenhub.store import hosts, retention, rollups
+from tokenhub.store import hosts, options, retention, rollups
+from tokenhub.store.series import BUCKETS_DAYS
 
 DAY_MS = rollups.DAY_MS
 
-BUCKETS_DAYS = 3
-POINTS_DAYS = 7
+EVENTS_DAYS = 30
 HOURS_DAYS = 400
 CHANGES_DAYS = 7
 FAILED_RUNS_DAYS, RUNS_DAYS = 30, 2
@@ -53,11 +53,21 @@ class Rule:
     Args:
         prune: deletes what is older than a time.
         days: how old it may become.
+        option: what an administrator may have set instead.
     """
 
     name: str
     prune: retention.Prune
     days: int
+    option: str = ""
+
+
+SERIES = (
+    Rule("rollup_hours", retention.prune_hours, HOURS_DAYS, options.TSDB_RETENTION_DAYS),
+    Rule("attempt_hours", retention.prune_attempt_hours, HOURS_DAYS, options.TSDB_RETENTION_DAYS),
+)
+"""What the retention of time series is about: sums by the hour. Those by the day stay, and so does
+whatever budgets and spend are reckoned by."""
 
 
 def rules_of(log_days: int) -> tuple[Rule, ...]:
@@ -69,11 +79,11 @@ def rules_of(log_days: int) -> tuple[Rule, ...]:
     return (
         Rule("request_logs", retention.prune_requests, log_days),
         Rule("audit_logs", retention.prune_audit, log_days),
-        Rule("reward_logs", retention.prune_rewards, log_days),
+        Rule("feedback", retention.prune_feedback, log_days),
         Rule("price_versions", retention.prune_prices, log_days + PRICES_SPARE_DAYS),
         Rule("buckets", retention.prune_buckets, BUCKETS_DAYS),
-        Rule("rollup_hours", retention.prune_hours, HOURS_DAYS),
-        Rule("tsdb_points", retention.prune_points, POINTS_DAYS),
+        *SERIES,
+        Rule("events", retention.prune_events, EVENTS_DAYS),
         Rule("changes", retention.prune_changes, CHANGES_DAYS),
         Rule("job_runs", retention.prune_job_runs, FAILED_RUNS_DAYS),
         Rule("job_runs_done", retention.prune_good_runs, RUNS_DAYS),
@@ -97,13 +107,28 @@ def prune(database: Database, rules: Sequence[Rule]) -> dict[str, int]:
     now = database.read(hosts.now_ms)
     counts = {}
     for rule in rules:
-        work = partial(_apply, rule, now - rule.days * DAY_MS)
+        days = database.read(partial(_days_of, rule)) if rule.option else rule.days
+        work = partial(_apply, rule, now - days * DAY_MS)
         deleted = _in_turns(database, work, RULE_SECS)
         if deleted:
             counts[rule.name] = deleted
     if counts:
         log.info("old rows are gone", extra={"rows": counts})
     return counts
+
+
+def prune_series(database: Database) -> int:
+    """Let go now of the sums by the hour that are too old; returns how many.
+
+    Raises:
+        DatabaseAway: what was deleted until then stays so.
+    """
+    return sum(prune(database, SERIES).values())
+
+
+def load_series_days(connection: Connection) -> int:
+    """How many days sums by the hour are kept."""
+    return _days_of(SERIES[0], connection)
 
 
 def roll_up(database: Database) -> dict[str, int]:
@@ -118,6 +143,11 @@ def roll_up(database: Database) -> dict[str, int]:
         return rollups.roll_up(connection, settled_at=now - SETTLED_MS, now=now, rows_max=rows_max)
 
     return {"buckets": _in_turns(database, work, ROLL_UP_SECS)}
+
+
+def _days_of(rule: Rule, connection: Connection) -> int:
+    found = options.find_option(connection, rule.option)
+    return rule.days if found is None else int(found)
 
 
 def _apply(rule: Rule, before: int, rows_max: int, connection: Connection) -> int:

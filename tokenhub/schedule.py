@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tokenhub import budget_alerts, retention, store
+from tokenhub import budget_alerts, retention, rotation_alerts, store
 from tokenhub.catalog import Catalog
 from tokenhub.config import Settings
 from tokenhub.db import Database, upkeep
@@ -19,6 +19,7 @@ PRUNE_SECS = 900.0
 TIDY_SECS = 10.0
 USES_SECS = 60.0
 ALERT_SECS = 10.0
+ROTATION_SECS = 60.0
 
 
 def upkeep_jobs(settings: Settings, database: Database, catalog: Catalog) -> list[Job]:
@@ -28,6 +29,7 @@ def upkeep_jobs(settings: Settings, database: Database, catalog: Catalog) -> lis
         Job("rollup", ROLL_UP_SECS, partial(retention.roll_up, database), "cluster"),
         Job("prune", PRUNE_SECS, partial(retention.prune, database, rules), "cluster"),
         Job("budget alerts", ALERT_SECS, partial(budget_alerts.tell, database), "cluster"),
+        Job("rotation alerts", ROTATION_SECS, partial(rotation_alerts.tell, database), "cluster"),
         Job("tidy", TIDY_SECS, partial(upkeep.tidy, database)),
         Job("key uses", USES_SECS, partial(database.write, store.note_key_uses), "cluster"),
     ]

@@ -11,11 +11,15 @@ from tokenhub.board import Board
 from tokenhub.catalog import Catalog
 from tokenhub.config import Settings
 from tokenhub.db import Database
+from tokenhub.events import Events, Feed
 from tokenhub.gateway import Gateway
 from tokenhub.idempotency import Idempotency
 from tokenhub.keys import KeyVerifier
 from tokenhub.limiter import Limiter
 from tokenhub.recorder import Recorder
+from tokenhub.store import HostState
+from tokenhub.telemetry import LogLevel
+from tokenhub.tracing import Tracer
 from tokenhub.vault import Vault
 
 
@@ -27,6 +31,9 @@ class Services:
         root: the admin token of the settings or the data directory.
         run_blocking: runs a function that would hold the hub up (bcrypt, Argon2) in a small pool
             and returns its result.
+        log_level: what decides how much this worker logs.
+        host_state: how this host stands, as it also tells the others.
+        tracer: None = nothing is traced.
     """
 
     settings: Settings
@@ -39,6 +46,11 @@ class Services:
     keys: KeyVerifier
     limiter: Limiter
     recorder: Recorder
+    events: Events
+    feed: Feed
     idempotency: Idempotency
     gateway: Gateway
     run_blocking: Callable[..., Any]
+    log_level: LogLevel
+    host_state: Callable[[], HostState]
+    tracer: Tracer | None = None

@@ -3,9 +3,10 @@
 gunicorn still listens, forks, signals and parses. Here is the life of the worker process: accept,
 sweep idle connections, drain on SIGTERM without waiting for clients that want nothing.
 
-Two optional attributes of the WSGI application object are called, without arguments: `on_drain`
+Three optional attributes of the WSGI application object are called. Without arguments: `on_drain`
 once when the end was announced and nothing is accepted any more; `on_stop` once when the last
 request has ended or was cut, right before the exit. Neither is called in a worker that is killed.
+And `on_answer`, unless it is None, when a request has ended: see `wire.connection.OnAnswer`.
 
 Of gunicorn's own, these are not there: the hooks pre_request and post_request, `sendfile`,
 `wsgi.early_hints`, and the protocols that `check_config` refuses.
@@ -84,6 +85,7 @@ class HubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """Accept connections until told to end, drain, and return: gunicorn then exits."""
+        self.on_answer = getattr(self.wsgi, "on_answer", None)
         servers = [self._listen(each) for each in self.sockets]
         while self.alive:
             self.notify()

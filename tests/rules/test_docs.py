@@ -60,13 +60,13 @@ def error_codes() -> Iterator[str]:
 
 def metric_names() -> Iterator[str]:
     """As Prometheus shows them: counters end in `_total`."""
-    tree = ast.parse((ROOT / "tokenhub" / "telemetry.py").read_text())
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(func=ast.Name(id=kind), args=[ast.Constant(value=str(name)), *_]) if (
-                kind.endswith("MetricFamily")
-            ):
-                yield f"{name}_total" if kind.startswith("Counter") else name
+    for path in sorted((ROOT / "tokenhub" / "telemetry").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Name(id=kind), args=[ast.Constant(value=str(name)), *_]) if (
+                    kind.endswith("MetricFamily")
+                ):
+                    yield f"{name}_total" if kind.startswith("Counter") else name
 
 
 def test_the_generated_files_are_what_the_settings_say():

@@ -11,7 +11,7 @@ LINES_MAX = {"file": 400, "function": 60}
 PRODUCT = ["app.py", "gunicorn.conf.py", "migrations/env.py", "tokenhub/**/*.py"]
 OURS = [*PRODUCT, "migrations/versions/*.py", "tests/**/*.py", "benchmarks/**/*.py"]
 MAY_READ_ENVIRON = {"app.py", "gunicorn.conf.py", "migrations/env.py", "tokenhub/cli/common.py",
-                    "tokenhub/preflight.py"}  # fmt: skip
+                    "tokenhub/ctl/__main__.py", "tokenhub/preflight.py"}  # fmt: skip
 MAY_PRINT = {"tokenhub/cli/common.py"}
 
 

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy.exc import IntegrityError
 
+from tests.newest import list_audit
 from tokenhub import cli, store
 from tokenhub.access import AdminSession, AdminToken, binding_of, digest_of
 
@@ -99,7 +100,7 @@ def test_a_root_token_that_was_lost_is_reset_by_hand_and_workers_hear_of_it(
     assert not admins.sessions
     (change,) = database.read(lambda c: store.changes_since(c, before))
     assert (change.kind, change.entity_id) == ("admin", "root")
-    (row,) = database.read(lambda c: store.list_audit(c, 10, 0))
+    (row,) = database.read(lambda c: list_audit(c, 10, 0))
     assert (row["actor"], row["action"]) == ("cli", "admin_token.reset")
 
 

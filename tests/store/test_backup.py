@@ -23,9 +23,9 @@ from tokenhub import store
 from tokenhub.backup import Archive, BadArchive, back_up, back_up_before_migration, verify
 from tokenhub.budgets import Account
 from tokenhub.db import Database, expected_head
-from tokenhub.db.traffic_tables import HISTOGRAM, buckets, request_logs
+from tokenhub.db.sums_tables import REQUESTS, buckets
+from tokenhub.db.traffic_tables import request_logs
 from tokenhub.errors import ConfigError
-from tokenhub.store.ingest import BUCKET_KEY
 
 
 @pytest.fixture
@@ -88,9 +88,8 @@ class Writers:
 def a_batch(host_id: str, position: int) -> store.Batch:
     values = {"cost_nanousd": 7, "request_id": f"{host_id}-{position}"}
     row = [values.get(name, _made_up(request_logs.c[name].type)) for name in store.LOG_COLUMNS]
-    sums = [0] * (len(store.BUCKET_SUMS) + HISTOGRAM)
-    sums[store.BUCKET_SUMS.index("requests")] = 1
-    sums[store.BUCKET_SUMS.index("cost_nanousd")] = 7
+    counted = {"requests": 1, "cost_nanousd": 7}
+    sums = [counted.get(name, 0) for name in REQUESTS.values]
     return store.Batch(
         host_id=host_id,
         positions={1: (position, position + 1)},
@@ -98,7 +97,7 @@ def a_batch(host_id: str, position: int) -> store.Batch:
         attempts=[],
         openings_new=[],
         openings_done=[],
-        buckets={(host_id, 0, *["x"] * (len(BUCKET_KEY) - 2)): sums},
+        sums={REQUESTS: {(host_id, 0, *["x"] * len(REQUESTS.key)): sums}},
         charges={Account("key", "k", "total", 0): store.Charge(spent_nanousd=7, requests=1)},
     )
 

@@ -13,6 +13,7 @@ import pytest
 from gevent import monkey
 from sqlalchemy import Connection, delete, update
 
+from tests.newest import list_audit
 from tokenhub import catalog, store
 from tokenhub.board import Board
 from tokenhub.catalog import CHANGES_MAX, Catalog, Change
@@ -375,5 +376,5 @@ def test_a_change_and_its_audit_are_one(two):
     with pytest.raises(ZeroDivisionError):
         two.apply("provider", "acme", lambda _: 1 / 0)
     two.save_provider()
-    audit = two.database.read(lambda connection: store.list_audit(connection, 10, 0))
+    audit = two.database.read(lambda connection: list_audit(connection, 10, 0))
     assert [(row["action"], row["resource"]) for row in audit] == [("provider.test", "acme")]

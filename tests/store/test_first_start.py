@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import Connection
 
+from tests.newest import list_audit
 from tokenhub import store
 from tokenhub.cli.demo import arrange_demo, save_demo
 from tokenhub.cli.first_start import ensure_host_key, secret_files
@@ -74,7 +75,7 @@ def test_a_restart_of_the_demo_changes_addresses_but_no_prices(database):
 def test_workers_and_auditors_hear_of_every_change(database, key_file):
     ensure_host_key(database, key_file)
     save_the_demo(database)
-    audit = database.read(lambda connection: store.list_audit(connection, 100, 0))
+    audit = database.read(lambda connection: list_audit(connection, 100, 0))
     assert len(audit) == loaded(database).generation == 6
     assert {row["actor"] for row in audit} == {"run"}
 

@@ -8,12 +8,11 @@ import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from tests.store.test_ingest import bucket_key
+from tests.store.test_ingest import BUCKET_KEY, bucket_key
 from tokenhub import store
 from tokenhub.db.catalog_tables import key_uses
-from tokenhub.db.traffic_tables import buckets
+from tokenhub.db.sums_tables import buckets
 from tokenhub.domain import ApiKey, Limits, Team
-from tokenhub.store.ingest import BUCKET_KEY
 from tokenhub.store.keys import DAY_MS, LATE_MS
 
 KEY = ApiKey(

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Connection, insert
 
 from tests.conftest import BOTH, ROOT, migrated
+from tests.newest import list_audit
 from tests.postgres import PostgresServer
 from tests.store.backup_kit import contents, copied, fill, restored, settings_of
 from tokenhub import data_dir, host, store
@@ -62,7 +63,7 @@ def note(database: Database, word: str) -> None:
 
 
 def audited(database: Database) -> list[str]:
-    rows = database.read(lambda connection: store.list_audit(connection, 100, 0))
+    rows = database.read(lambda connection: list_audit(connection, 100, 0))
     return [str(row["action"]) for row in rows]
 
 

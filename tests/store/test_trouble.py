@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -70,6 +71,27 @@ def test_the_look_for_damage_ends_when_its_time_is_over(sqlite_file, open_databa
     monkeypatch.setattr("tokenhub.db.start.LOOK_SECS", 0.0)
     spoil(sqlite_file, start=0.9, end=0.95)
     look_for_damage(open_database(f"sqlite:///{sqlite_file}"))
+
+
+def test_however_large_a_file_is_it_is_looked_at_for_no_longer_than_that(
+    sqlite_file, open_database, monkeypatch
+):
+    with closing(sqlite3.connect(sqlite_file)) as connection, connection:
+        connection.execute(
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers"
+            " WHERE n < 30000) INSERT INTO vault_entries"
+            " SELECT 'large-' || n, zeroblob(3000), 0 FROM numbers"
+        )
+    database = open_database(f"sqlite:///{sqlite_file}")
+
+    def look(secs: float) -> float:
+        monkeypatch.setattr("tokenhub.db.start.LOOK_SECS", secs)
+        began = time.monotonic()
+        look_for_damage(database)
+        return time.monotonic() - began
+
+    whole = min(look(60) for _ in range(3))
+    assert min(look(whole / 10) for _ in range(5)) < whole / 2
 
 
 def test_a_file_that_is_damaged_while_we_use_it_is_an_outage_told_of_once(

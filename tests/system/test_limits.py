@@ -35,9 +35,9 @@ def ask_all_at_once(gateway: Gateway, workers: list[Pinned], times: int) -> list
     return statuses
 
 
-def keep_asking(gateway: Gateway, workers: list[Pinned], secs: float) -> tuple[int, float]:
-    """All workers are asked for so long, as fast as they answer; returns how many requests passed
-    and how long it really took."""
+def keep_asking(gateway: Gateway, workers: list[Pinned], secs: float) -> tuple[int, int, float]:
+    """All workers are asked for so long, as fast as they answer; returns how many requests passed,
+    how many did not, and how long it really took."""
     statuses: list[int] = []
     body = chat_body("sim-fast")
 
@@ -52,8 +52,8 @@ def keep_asking(gateway: Gateway, workers: list[Pinned], secs: float) -> tuple[i
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert set(statuses) == {200, 429}
-    return statuses.count(200), time.monotonic() - began
+    assert set(statuses) <= {200, 429}
+    return statuses.count(200), statuses.count(429), time.monotonic() - began
 
 
 def passes(gateway: Gateway, worker: Pinned) -> bool:
@@ -83,8 +83,8 @@ def test_four_workers_keep_what_a_key_may_ask_of_a_model_to_a_percent(tmp_path: 
         workers = gateway.each_worker()
         key = f"apikeys/{gateway.key_id}"
         gateway.admin("PATCH", key, {"model_limits": {"sim-fast": {"rate_limit_rps": 50}}})
-        keep_asking(gateway, workers, 1.0)  # the burst
-        passed, took = keep_asking(gateway, workers, secs)
+        wait_until(lambda: keep_asking(gateway, workers, 1.0)[1], what="the burst is spent")
+        passed, _, took = keep_asking(gateway, workers, secs)
         assert 50 * secs * 0.99 <= passed <= (50 * took + 1) * 1.01
         for limits in ({"model_limits": {"sim-fast": {"rpm": 30}}}, {"rpm": 30}):
             gateway.admin("PATCH", key, {"model_limits": None, **limits})

@@ -38,6 +38,7 @@ from tokenhub.limiter import Ticket
 from tokenhub.providers.base import Answer, ModelListing, Stream, Target, Timeouts
 from tokenhub.providers.chat_completions import CHAT
 from tokenhub.recorder import Recorder
+from tokenhub.records import parse_request
 
 PRICE = Price(1_000_000, 2_000_000, version=7)  # one and two nano-dollars a token
 TIMEOUTS = Timeouts(1, 1, 1, 1)
@@ -219,7 +220,7 @@ class World:
     def records(self) -> list[tuple[bytes, Any]]:
         """Everything in the journal: kind and payload."""
         return [
-            (record.kind, orjson.loads(record.payload))
+            (record.kind, parse_request(record.payload))
             for segment in journal.list_segments(self._directory)
             for record in journal.read(segment.path, 0)[0]
         ]

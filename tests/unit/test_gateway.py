@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import gevent
+import orjson
 import pytest
 
 from tests.unit.gateway_kit import (
@@ -42,6 +43,7 @@ def test_an_answered_request_leaves_one_complete_row(make_world):
     assert row.pop("latency_ms") >= 0
     assert 0 <= row.pop("overhead_us") < 1_000_000
     assert row.pop("started_at") > 1_600_000_000_000
+    decision = orjson.loads(row.pop("decision"))
     assert row == {
         "request_id": "req_1", "api_key_id": "key_1", "endpoint": "/v1/chat/completions",
         "mode": "normal", "stream": False, "ending": "answered", "status_code": 200,
@@ -51,7 +53,12 @@ def test_an_answered_request_leaves_one_complete_row(make_world):
         "reasoning_tokens": 0, "usage_is_estimate": False, "cost_nanousd": 20,
         "price_version": 7, "ttft_ms": None, "estimated_input_tokens": PROMPT,
         "response_bytes": len(found.body), "attempt_count": 1, "client_ip": "10.0.0.9",
-        "client_request_id": "theirs", "skips": "{}", "team_id": "",
+        "client_request_id": "theirs", "skips": "{}", "team_id": "", "latency_budget_ms": 0,
+        "trace_id": "",
+    }  # fmt: skip
+    assert decision == {
+        "candidates": [["a", "p-a", 0.0, 1.0, 1036]], "candidate_count": 1,
+        "policy": {"mode": "normal", "max_budget_nanousd": 0, "max_latency_ms": 0},
     }  # fmt: skip
     assert world.failures == {"a": 0}
 

@@ -19,6 +19,7 @@ from tokenhub.errors import Unavailable
 from tokenhub.ingest import ROWS_MAX
 from tokenhub.jobs import Background, Job, Leader
 from tokenhub.journal import END, Journal
+from tokenhub.store import HostState
 
 
 class Parts:
@@ -86,7 +87,7 @@ class Worker:
         )  # fmt: skip
         self.leader = Leader(
             lock_path=directory / "leader.lock", catalog=parts, ingester=parts,
-            steward=parts, database=parts, board=board, host_id="host-1",
+            steward=parts, database=parts, board=board, host_id="host-1", state=HostState,
         )  # fmt: skip
         self.background = Background(
             journal=self.journal, catalog=parts, leader=self.leader, board=board,

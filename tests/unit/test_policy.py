@@ -10,7 +10,7 @@ from tokenhub.catalog import Snapshot
 from tokenhub.directives import NOTHING, Directive
 from tokenhub.domain import ApiKey, Policy, RoutingDefaults
 from tokenhub.errors import InvalidRequest
-from tokenhub.web.policy import Given, default_policy, request_policy
+from tokenhub.web.policy import NOWHERE, Given, default_policy, request_policy
 
 USD = 10**9
 SNAPSHOT = Snapshot(
@@ -34,7 +34,8 @@ def of(
     **headers: str,
 ) -> Policy:
     environ = {f"HTTP_X_TOKENHUB_{name.upper()}": text for name, text in headers.items()}
-    return request_policy(SNAPSHOT, whose or key(), environ, Given(value, directive=said))
+    policy, _ = request_policy(SNAPSHOT, whose or key(), environ, Given(value, directive=said))
+    return policy
 
 
 def test_without_a_word_the_defaults_rank():
@@ -145,3 +146,34 @@ def test_a_wrong_header_is_named(name, text):
     with pytest.raises(InvalidRequest) as caught:
         of(**{name.replace("-", "_"): text})
     assert caught.value.param == f"X-TokenHub-{name}"
+
+
+def sources(
+    value: object = None,
+    *,
+    whose: ApiKey | None = None,
+    said: Directive = NOTHING,
+    **headers: str,
+) -> dict[str, str]:
+    environ = {f"HTTP_X_TOKENHUB_{name.upper()}": text for name, text in headers.items()}
+    given = Given(value, directive=said)
+    return dict(request_policy(SNAPSHOT, whose or key(), environ, given)[1])
+
+
+def test_what_is_the_default_has_no_source_and_costs_nothing():
+    assert request_policy(SNAPSHOT, key(), {}, Given())[1] is NOWHERE
+    assert sources({"mode": None, "tags": [], "max_budget_usd": 0}) == {}
+    own = key(mode="cheap", max_budget_usd=1)
+    assert sources(whose=own) == {"mode": "key", "max_budget_usd": "key"}
+
+
+def test_each_value_has_the_source_that_it_comes_from():
+    own = key(mode="cheap", min_weight=5, max_latency_ms=300, max_budget_usd=1)
+    body = {"mode": "normal", "tags": ["a"], "exclude": ["x"], "max_budget_usd": 2}
+    said = Directive(mode="planning", max_latency_ms=200, min_weight=5)
+    assert sources(body, whose=own, said=said, tags="b", fallbacks="") == {
+        "mode": "directive", "tags": "header", "exclude": "body", "fallbacks": "header",
+        "max_budget_usd": "key", "max_latency_ms": "directive", "min_weight": "key",
+    }  # fmt: skip
+    assert sources(body, whose=own, said=said, mode="adversarial")["mode"] == "header"
+    assert sources(body, whose=own, min_weight="6")["min_weight"] == "header"

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from tokenhub import journal, recorder, store
 from tokenhub.board import Board
 from tokenhub.budgets import PERIODS, Account
-from tokenhub.domain import MODES, Attempt, Outcome, Usage
+from tokenhub.db.sums_tables import REQUESTS
+from tokenhub.domain import MODES, Attempt, Outcome, Policy, Usage
 from tokenhub.gateway.course import ATTEMPTS_MAX
 from tokenhub.journal import Journal
-from tokenhub.recorder import Recorder, attempt_row, log_row
+from tokenhub.recorder import Recorder, attempt_row, log_row, payload_of
+from tokenhub.records import parse_request
 
 USAGE = Usage(101, 102, 103, 104, 105, is_estimate=True)
 USAGE_COLUMNS = {
@@ -35,6 +37,9 @@ ATTEMPT = Attempt(
     usage=USAGE,
     cost_nanousd=5,
     price_version=6,
+    reason="named",
+    next_step="failover",
+    response_bytes=7,
 )
 
 
@@ -65,7 +70,8 @@ def test_a_log_row_has_every_column_in_its_order():
         provider_id="p", reason="why", snapshot_version=11, usage=USAGE, cost_nanousd=12,
         price_version=13, latency_ms=14, ttft_ms=15, overhead_us=16, estimated_input_tokens=17,
         response_bytes=18, attempts=[ATTEMPT, ATTEMPT], client_ip="::1", client_request_id="cr",
-        skips={"x": "cooldown"}, started_at=19, team_id="t",
+        skips={"x": "cooldown"}, started_at=19, team_id="t", trace_id="ab",
+        policy=Policy(mode="cheap", max_latency_ms=20),
     )  # fmt: skip
     assert dict(zip(store.LOG_COLUMNS, log_row(outcome), strict=True)) == {
         "request_id": "r", "started_at": 19, "api_key_id": "k", "endpoint": "/e", "mode": "cheap",
@@ -75,7 +81,8 @@ def test_a_log_row_has_every_column_in_its_order():
         "price_version": 13, "latency_ms": 14, "ttft_ms": 15, "overhead_us": 16,
         "estimated_input_tokens": 17, "response_bytes": 18, "attempt_count": 2,
         "client_ip": "::1", "client_request_id": "cr", "skips": '{"x":"cooldown"}',
-            "team_id": "t",
+        "team_id": "t", "latency_budget_ms": 20, "trace_id": "ab",
+        "decision": log_row(outcome)[-1],
     }  # fmt: skip
 
 
@@ -83,7 +90,7 @@ def test_an_attempt_row_has_every_column_in_its_order():
     assert dict(zip(store.ATTEMPT_COLUMNS, attempt_row(ATTEMPT), strict=True)) == {
         "model_id": "m-1", "provider_id": "p-1", "started_ms": 1, "duration_ms": 2, "ttft_ms": 3,
         "status": 504, "error_class": "timeout", **USAGE_COLUMNS, "cost_nanousd": 5,
-        "price_version": 6,
+        "price_version": 6, "reason": "named", "next_step": "failover", "response_bytes": 7,
     }  # fmt: skip
 
 
@@ -95,11 +102,31 @@ def test_an_attempt_row_has_every_column_in_its_order():
         (recorder.MODEL_ID, "model_id"), (recorder.PROVIDER_ID, "provider_id"),
         (recorder.INPUT_TOKENS, "input_tokens"), (recorder.OUTPUT_TOKENS, "output_tokens"),
         (recorder.COST, "cost_nanousd"), (recorder.LATENCY_MS, "latency_ms"),
-        (recorder.TTFT_MS, "ttft_ms"),
+        (recorder.TTFT_MS, "ttft_ms"), (recorder.OVERHEAD_US, "overhead_us"),
+        (recorder.TEAM_ID, "team_id"), (recorder.ERROR_CLASS, "error_class"),
+        (recorder.ALIAS_FROM, "alias_from"),
     ],
 )  # fmt: skip
 def test_readers_of_a_row_look_at_the_right_column(position, column):
     assert store.LOG_COLUMNS[position] == column
+
+
+@pytest.mark.parametrize(
+    ("position", "column"),
+    [
+        (recorder.DURATION_MS, "duration_ms"), (recorder.TTFT_OF_ATTEMPT_MS, "ttft_ms"),
+        (recorder.ERROR_CLASS_OF_ATTEMPT, "error_class"),
+        (recorder.INPUT_OF_ATTEMPT, "input_tokens"),
+        (recorder.INPUT_OF_ATTEMPT + 1, "output_tokens"),
+        (recorder.COST_OF_ATTEMPT, "cost_nanousd"),
+    ],
+)  # fmt: skip
+def test_readers_of_an_attempt_look_at_the_right_column(position, column):
+    assert store.ATTEMPT_COLUMNS[position] == column
+
+
+def test_sums_are_kept_apart_by_what_their_tables_say():
+    assert tuple(store.LOG_COLUMNS[at] for at in recorder.SUMMED_BY) == REQUESTS.key
 
 
 def test_texts_from_outside_are_cut_and_lose_their_control_characters():
@@ -165,10 +192,10 @@ def test_an_opening_and_an_end_always_fit_the_room_set_aside(texts, ids, skips, 
     )  # fmt: skip
     # A key and its team have an account for each period, and money is set aside for each attempt.
     held = [list(Account("team", "t" * 40, "month", number))] * 2 * len(PERIODS)
-    size = (len(orjson.dumps([log_row(outcome), [], number, held])) + FRAME_BYTES) * ATTEMPTS_MAX
+    size = (len(payload_of(log_row(outcome), [], number, held)) + FRAME_BYTES) * ATTEMPTS_MAX
     outcome.attempts = attempts
     rows = [attempt_row(attempt) for attempt in attempts]
-    size += len(orjson.dumps([log_row(outcome), rows, True, held])) + FRAME_BYTES
+    size += len(payload_of(log_row(outcome), rows, True, held)) + FRAME_BYTES
     assert size <= journal.ROOM_BYTES
 
 
@@ -198,7 +225,7 @@ def test_an_opening_is_the_row_of_an_interrupted_request_at_its_estimate(board, 
     sink.open(make_outcome(), 2**80)
     [segment, _] = journal.list_segments(tmp_path)
     records, _ = journal.read(segment.path, 0)
-    rows = [orjson.loads(record.payload)[0] for record in records]
+    rows = [parse_request(record.payload)[0] for record in records]
     assert [record.kind for record in records] == [journal.OPENING] * 3
     assert [(row[recorder.ENDING], row[recorder.COST]) for row in rows] == [
         ("interrupted", 77), ("interrupted", None), ("interrupted", 2**63 - 1),

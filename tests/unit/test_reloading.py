@@ -13,6 +13,7 @@ from tokenhub.access import AdminToken, digest_of
 from tokenhub.config import Settings, rows
 from tokenhub.errors import ConfigError
 from tokenhub.reloading import APPLIED, Reloader
+from tokenhub.telemetry import LogLevel
 
 
 class Worker:
@@ -30,6 +31,7 @@ class Worker:
             catalog=anything,
             limiter=anything,
             credentials=anything,
+            log_level=LogLevel("info"),
             is_speaker=lambda: self.is_speaker,
         )
 

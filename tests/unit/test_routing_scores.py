@@ -6,6 +6,8 @@ import random
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.routing_kit import decided, ids, make_model
 from tokenhub.domain import MODES, Decision, Mode, Price
@@ -148,3 +150,16 @@ def test_numpy_and_plain_scores_are_the_same_bits(monkeypatch: pytest.MonkeyPatc
     with_numpy = decided(models, health=health)
     monkeypatch.setattr(scores, "NUMPY_ABOVE", 1000)
     assert decided(models, health=health) == with_numpy
+
+
+@given(
+    st.lists(st.tuples(st.none() | st.integers(0, 10**9), st.integers(0, 10)), min_size=1),
+    st.sampled_from(MODES),
+)
+def test_a_score_is_the_sum_of_its_parts(rows, mode):
+    models = [make_model(f"m{number}", weight) for number, (_, weight) in enumerate(rows)]
+    costs = [cost for cost, _ in rows]
+    health = HealthView({}, {"m0": 120.0}, {"m0": 0.5})
+    expected = scores.scores_of(models, costs, health, mode)
+    parts = scores.parts_of(models, costs, health, mode)
+    assert [sum(each) for each in parts] == pytest.approx(expected)

@@ -14,9 +14,10 @@ from flask.testing import FlaskClient
 from tokenhub import host
 from tokenhub.config import Settings
 from tokenhub.db import DatabaseAway
-from tokenhub.factory import Hub, create_app
+from tokenhub.factory import create_app
 from tokenhub.providers.simulator import Simulator
 from tokenhub.providers.upstream import Upstream
+from tokenhub.web.hub import Hub
 
 ADMIN_TOKEN = "admin-token-of-the-tests"
 METRICS_TOKEN = "metrics-token-of-the-tests"
@@ -33,13 +34,14 @@ class Admin:
         self._client = client
         self.headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
-    def send(self, method: str, path: str, body: object = None) -> Any:
+    def send(self, method: str, path: str, body: object = None, **headers: str) -> Any:
         """The response; `path` is below /admin/v1/."""
         more = {} if body is None else {"json": body}
+        said = {name.replace("_", "-"): value for name, value in headers.items()}
         return self._client.open(
             f"/admin/v1/{path}",
             method=method,
-            headers=self.headers,
+            headers={**self.headers, **said},
             **more,  # type: ignore[arg-type]
         )
 

@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.web.conftest import PASSWORD, Json
+from tests.web.openapi_breakers import BREAKERS
+from tests.web.openapi_reads import READS
+from tests.web.openapi_series import SERIES
+from tests.web.openapi_views import VIEWS
 
 ADMIN, KEY, METRICS, NOBODY = "admin", "key", "metrics", "nobody"
 CHAT = "/v1/chat/completions"
+SOME_ID = "req_" + "0" * 32
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
@@ -128,6 +133,7 @@ CASES: dict[str, list[Ask]] = {
             body={"request": {"messages": HELLO}, "orchestration": {"mode": "vote"}},
             who=KEY,
         ),
+        Ask("/v1/plan", body={"request": {"messages": HELLO, "stream": True}}, who=KEY),
         Ask("/v1/plan", 400, {"request": {"messages": []}}, who=KEY),
         Ask(
             "/v1/plan",
@@ -150,6 +156,14 @@ CASES: dict[str, list[Ask]] = {
         Ask("/v1/key", who="scopeless"),
         Ask("/v1/key", 401),
     ],
+    "POST /v1/feedback": [
+        Ask("/v1/feedback", 202, {"request_id": SOME_ID, "label": "good"}, who="scopeless"),
+        Ask("/v1/feedback", 202, {"request_id": SOME_ID, "score": 0.5, "label": "so so"}),
+        Ask("/v1/feedback", 400, {"request_id": SOME_ID, "label": "so so"}, who=KEY),
+        Ask("/v1/feedback", 400, {"request_id": "mine", "score": 1}, who=KEY),
+        Ask("/v1/feedback", 401, {"request_id": SOME_ID, "score": 1}, who=NOBODY),
+        Ask("/v1/feedback", 405, method="GET", who=KEY),
+    ],
     f"GET {A}/providers": [Ask(f"{A}/providers"), Ask(f"{A}/providers?limit=0", 400)],
     f"POST {A}/providers": [
         Ask(f"{A}/providers", body={"id": "b", "base_url": "https://b.example.com/v1"}),
@@ -162,6 +176,7 @@ CASES: dict[str, list[Ask]] = {
     ],
     f"DELETE {A}/providers/{{id}}": [
         Ask(f"{A}/providers/acme"),
+        Ask(f"{A}/providers/gone?dry_run=true"),
         Ask(f"{A}/providers/a%00b", 404),
     ],
     f"GET {A}/providers/{{id}}/discover": [
@@ -177,6 +192,7 @@ CASES: dict[str, list[Ask]] = {
     ],
     f"PATCH {A}/models/{{id}}": [
         Ask(f"{A}/models/with/slashes", body={"input_per_1k": 0.001}),
+        Ask(f"{A}/models/small", 412, {"weight": 1}, headers={"If-Match": '"7"'}),
         Ask(f"{A}/models/none", 404, {}),
     ],
     f"DELETE {A}/models/{{id}}": [Ask(f"{A}/models/small"), Ask(f"{A}/models/small", 401, who=KEY)],
@@ -285,6 +301,12 @@ CASES: dict[str, list[Ask]] = {
         Ask(f"{A}/routing-config"),
         Ask(f"{A}/routing-config", 401, who=METRICS),
     ],
+    f"GET {A}/log-level": [Ask(f"{A}/log-level"), Ask(f"{A}/log-level", 401, who=KEY)],
+    f"PUT {A}/log-level": [
+        Ask(f"{A}/log-level", body={"level": "warn"}),
+        Ask(f"{A}/log-level", body={"level": "settings"}),
+        Ask(f"{A}/log-level", 400, {"level": "loud"}),
+    ],
     f"PUT {A}/routing-config": [
         Ask(f"{A}/routing-config", body={"default_mode": "cheap"}),
         Ask(f"{A}/routing-config", 400, {"default_mode": "turbo"}),
@@ -293,7 +315,8 @@ CASES: dict[str, list[Ask]] = {
         Ask(f"{A}/routing/simulate", body={"mode": "cheap", "model_hint": "small"}),
         Ask(f"{A}/routing/simulate", body={"max_budget_usd": 0.000001}),
         Ask(f"{A}/routing/simulate", body={"model_hint": "fast", "exclude": ["small"]}),
-        Ask(f"{A}/routing/simulate", body={"tags": ["no such"]}),
+        Ask(f"{A}/routing/simulate", body={"tags": ["no such"], "needs": ["json"]}),
+        Ask(f"{A}/routing/simulate", body={"alias": "fast"}),
         Ask(f"{A}/routing/simulate", 400, {"token_count": -1}),
     ],
     f"GET {A}/tokens": [Ask(f"{A}/tokens"), Ask(f"{A}/tokens?limit=0", 400)],
@@ -360,11 +383,16 @@ CASES: dict[str, list[Ask]] = {
         Ask(f"{A}/health/with/slashes/clear"),
         Ask(f"{A}/health/none/clear", 404),
     ],
+    **{name: [Ask(*each) for each in asks] for name, asks in BREAKERS.items()},
     f"GET {A}/hosts": [Ask(f"{A}/hosts"), Ask(f"{A}/hosts?offset=-1", 400)],
     f"GET {A}/engine/models": [
         Ask(f"{A}/engine/models"),
         Ask(f"{A}/engine/models?limit=-1", 400),
     ],
-    f"GET {A}/logs": [Ask(f"{A}/logs"), Ask(f"{A}/logs?limit=x", 400)],
-    f"GET {A}/audit": [Ask(f"{A}/audit?limit=5"), Ask(f"{A}/audit?offset=-1", 400)],
+    **{name: [Ask(*each) for each in asks] for name, asks in (READS | SERIES | VIEWS).items()},
+    f"POST {A}/tsdb/prune": [Ask(f"{A}/tsdb/prune"), Ask(f"{A}/tsdb/prune", 400, {"days": 1})],
+    f"PUT {A}/tsdb/retention": [
+        Ask(f"{A}/tsdb/retention", body={"days": 30}),
+        Ask(f"{A}/tsdb/retention", 400, {"days": 0}),
+    ],
 }

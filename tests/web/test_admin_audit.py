@@ -5,13 +5,14 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from tests.newest import list_audit
 from tests.web.conftest import ADMIN_TOKEN
 from tests.web.openapi_cases import CASES, A
 from tests.web.test_openapi_answers import World
-from tokenhub import store
 
 CHANGES_NOTHING = {
     f"POST {A}/routing/simulate",
+    f"POST {A}/providers/test",
     f"DELETE {A}/session",  # by a token, which has none
     f"DELETE {A}/sessions/{{id}}",  # of one that is not there; others: test_admin_sessions
 }
@@ -35,7 +36,7 @@ def world(app, simulator) -> World:
 
 def audit(app) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = app.services.database.read(
-        lambda connection: store.list_audit(connection, 1000, 0)
+        lambda connection: list_audit(connection, 1000, 0)
     )
     return rows
 

@@ -145,7 +145,8 @@ def test_who_cleared_what_is_in_the_audit(host, admin):
     row = admin.ok("GET", "audit")["logs"][0]
     assert (row["action"], row["resource"]) == ("health.clear", "acme")
     assert json.loads(row["detail"]) == {
-        "before": {"held_back": ["model a"]}, "after": {"held_back": []},
+        "before": {"held_back": ["model a"], "drained": []},
+        "after": {"held_back": [], "drained": []},
     }  # fmt: skip
 
 

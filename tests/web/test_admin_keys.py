@@ -58,6 +58,7 @@ def test_a_key_is_answered_as_in_the_original_and_lets_its_owner_in(admin, statu
         "max_parallel": 0,
         "model_limits": {},
         "enabled": True,
+        "revision": 1,
     }
 
 
@@ -214,14 +215,14 @@ def test_every_field_can_be_given_at_once_and_later_and_be_taken_back(admin):
     patched = admin.ok("PATCH", f"apikeys/{other['id']}", given)["apikey"]
     assert {name: patched[name] for name in given} == given
     back = {name: plain[name] for name in given}
-    assert admin.ok("PATCH", f"apikeys/{other['id']}", back)["apikey"] == plain
+    assert admin.ok("PATCH", f"apikeys/{other['id']}", back)["apikey"] == plain | {"revision": 3}
 
 
 def test_a_patch_leaves_alone_what_it_does_not_name(admin):
     made = admin.ok("POST", "apikeys", {"name": "ci", **WORDS})
     before = admin.find("apikeys", made["id"])
     after = admin.ok("PATCH", f"apikeys/{made['id']}", {"rpm": 7})["apikey"]
-    assert after == before | {"rpm": 7}
+    assert after == before | {"rpm": 7, "revision": 2}
 
 
 def test_an_ipv4_network_is_one_however_it_is_written(admin):

@@ -27,6 +27,7 @@ DEFAULTS = {
     "fallbacks": [],
     "tool_name_map": {},
     "gemma4_output": False,
+    "revision": 1,
 }
 FULL = {
     "id": "openai/gpt-x",
@@ -55,13 +56,13 @@ def acme(admin):
 
 
 def test_what_is_not_given_has_its_default_and_an_unknown_price_is_null(admin):
-    assert admin.model() == {"ok": True}
+    assert admin.model() == {"ok": True, "revision": 1}
     assert admin.ok("GET", "models") == {
         "items": [DEFAULTS], "total": 1, "limit": 1000, "offset": 0,
     }  # fmt: skip
 
 
-STORED = FULL | {"pricing_origin": ""}
+STORED = FULL | {"pricing_origin": "", "revision": 1}
 
 
 def test_what_is_posted_is_what_is_listed_and_routed(admin, app):
@@ -74,7 +75,7 @@ def test_what_is_posted_is_what_is_listed_and_routed(admin, app):
 def test_posting_again_replaces_everything(admin):
     admin.ok("POST", "models", FULL)
     admin.model(FULL["id"])
-    expected = DEFAULTS | {"id": FULL["id"], "upstream_model": FULL["id"]}
+    expected = DEFAULTS | {"id": FULL["id"], "upstream_model": FULL["id"], "revision": 2}
     assert admin.find("models", FULL["id"]) == expected
 
 
@@ -167,7 +168,7 @@ def test_an_id_with_slashes_can_be_spelled_either_way(admin, spelled):
 def test_a_patch_changes_what_is_given_and_answers_with_what_is_stored(admin):
     admin.ok("POST", "models", FULL)
     said = admin.ok("PATCH", f"models/{FULL['id']}", {"weight": 3, "tool_name_map": None})
-    expected = STORED | {"weight": 3, "tool_name_map": {}}
+    expected = STORED | {"weight": 3, "tool_name_map": {}, "revision": 2}
     assert said == {"ok": True, "model": expected}
     assert admin.find("models", FULL["id"]) == expected
 

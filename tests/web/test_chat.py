@@ -11,6 +11,7 @@ import pytest
 from tests.unit.gateway_kit import DONE, STOP, USAGE, ScriptedAdapter, answer, delta, fault
 from tokenhub import journal, store
 from tokenhub.errors import ClientClosed
+from tokenhub.records import parse_request
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 WHOLE = [delta("hello"), STOP, USAGE + DONE]
@@ -39,7 +40,7 @@ class Chat:
         directory = self.app.services.settings.data_dir / "journal"
         assert self.app.services.board.in_flight == 0
         return [
-            dict(zip(store.LOG_COLUMNS, orjson.loads(record.payload)[0], strict=True))
+            dict(zip(store.LOG_COLUMNS, parse_request(record.payload)[0], strict=True))
             for segment in journal.list_segments(directory)
             for record in journal.read(segment.path, 0)[0]
             if record.kind == journal.END

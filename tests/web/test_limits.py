@@ -12,7 +12,7 @@ from tests.web.conftest import ADMIN_TOKEN, METRICS_TOKEN, Admin
 from tests.web.openapi import Description
 from tests.web.test_chat import MESSAGES, Chat, error_of
 from tokenhub.errors import ClientClosed
-from tokenhub.factory import Hub
+from tokenhub.web.hub import Hub
 
 LIMITED = {
     "TOKENHUB_RATE_LIMIT_RPS": "0.001",

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.newest import list_logs
 from tests.unit.gateway_kit import ScriptedAdapter, answer
-from tokenhub import store
 from tokenhub.catalog import Follower
 from tokenhub.db import DatabaseAway
 from tokenhub.jobs import AWAY_SECS, Leader
@@ -103,7 +103,7 @@ def test_a_day_without_the_database_is_served_and_then_written_down(
     assert leader.poll() != AWAY_SECS
     assert client.get("/readyz").status_code == 200
     leader.ingest()
-    rows = app.services.database.read(lambda connection: store.list_logs(connection, 100, 0))
+    rows = app.services.database.read(lambda connection: list_logs(connection, 100, 0))
     started = {row["request_id"]: row["started_at"] for row in rows}
     assert set(answered) <= set(started)
     assert len(started) == len(rows)

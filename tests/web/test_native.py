@@ -11,6 +11,7 @@ from tests.unit.gateway_kit import DONE, STOP, USAGE, ScriptedAdapter, delta
 from tokenhub import journal, store
 from tokenhub.domain import ChatRequest, Usage
 from tokenhub.providers.base import Answer, Stream, Target, Timeouts
+from tokenhub.records import parse_request
 
 HELLO = [{"role": "user", "content": "Hello"}]
 SCHEMA = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
@@ -72,7 +73,7 @@ class Native:
         directory = self.app.services.settings.data_dir / "journal"
         assert self.app.services.board.in_flight == 0
         return [
-            dict(zip(store.LOG_COLUMNS, orjson.loads(record.payload)[0], strict=True))
+            dict(zip(store.LOG_COLUMNS, parse_request(record.payload)[0], strict=True))
             for segment in journal.list_segments(directory)
             for record in journal.read(segment.path, 0)[0]
             if record.kind == journal.END

@@ -14,9 +14,10 @@ from tokenhub.board import Board
 from tokenhub.config import Settings
 from tokenhub.db import DatabaseAway
 from tokenhub.domain import VaultRow
-from tokenhub.factory import Hub, create_app
+from tokenhub.factory import create_app
 from tokenhub.host import Host
 from tokenhub.secret_memory import SecretMemory
+from tokenhub.web.hub import Hub
 
 NEW = "a new password"
 

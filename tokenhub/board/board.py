@@ -12,10 +12,11 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from tokenhub.access import rest_secs
-from tokenhub.board import purse, rates
-from tokenhub.board.counters import FIELDS, Counters
-from tokenhub.board.counters import ROWS_MAX as COUNTER_ROWS
+from tokenhub.board import counters, purse, rates
+from tokenhub.board.backlog import BACKLOG_WORDS, Backlog
+from tokenhub.board.counters import Counters
 from tokenhub.board.endpoints import ENDPOINTS_MAX, PROVIDERS_MAX, Endpoints
+from tokenhub.board.feeds import FEED_WORDS, Feeds
 from tokenhub.board.memory import Memory
 from tokenhub.board.purse import Purse
 from tokenhub.board.rates import Rates
@@ -31,7 +32,7 @@ PROVEN_KEYS = 1 << 15
 PROBES = 8
 
 GENERATION, RELOADS, NEXT_SEGMENT, DATABASE_SEEN_MS, HEALTH_CLEARED = range(5)
-LIVE_HOSTS, ENDING, HEADER = range(5, 8)
+LIVE_HOSTS, ENDING, HEARTBEATS, WORKER_EXITS, HEADER = range(5, 10)
 SLOT_PID, SLOT_IN_FLIGHT, SLOT_WORDS = range(3)
 
 
@@ -55,9 +56,9 @@ class Board:
 
     def __init__(self, *, slots: int, first_segment: int = 1) -> None:
         words = 4096 + PROVEN_KEYS + slots * SLOT_WORDS
-        words += COUNTER_ROWS * (slots * FIELDS + 40)
+        words += counters.words_for(slots) + BACKLOG_WORDS + slots
         words += VITAL_ROWS * (slots * WINDOWS * WINDOW_WORDS + 40)
-        words += (PROVIDERS_MAX + ENDPOINTS_MAX) * 16
+        words += (PROVIDERS_MAX + ENDPOINTS_MAX) * 16 + slots * FEED_WORDS
         words += THROTTLE_WORDS + TURN_WORDS + rates.words_for(slots) + purse.words_for(slots)
         self._memory = Memory(words)
         self._words = self._memory.words
@@ -68,6 +69,9 @@ class Board:
         self.slot = 0
         self.started_at = unix_ms()
         self.counters = Counters(self._memory, slots=slots)
+        self.backlog = Backlog(
+            self._memory, slots=slots, first_segment=first_segment, now_ms=monotonic_ms
+        )
         self.vitals = Vitals(self._memory, slots=slots, now_ms=unix_ms)
         self.endpoints = Endpoints(self._memory, now_ms=unix_ms)
         self.vault_use = LastUse(self._memory, now_ms=monotonic_ms)
@@ -77,6 +81,7 @@ class Board:
         self.purse = Purse(self._memory, slots=slots)
         self.turns = Turns(self._memory)
         self.replays = Replays(self._memory)
+        self.feeds = Feeds(self._memory, slots=slots)
         self._words[self._header + NEXT_SEGMENT] = first_segment
 
     # Slots: handed out by the arbiter, which forks one worker at a time.
@@ -101,12 +106,32 @@ class Board:
                 self._words[at + SLOT_IN_FLIGHT] = 0
                 self.rates.clear_slot(slot)
                 self.purse.clear_slot(slot)
+                self.feeds.clear_slot(slot)
                 self._words[at + SLOT_PID] = 0
+                self._words[self._header + WORKER_EXITS] += 1
 
     def worker_pids(self) -> list[int]:
         """Workers that sit in a slot."""
+        return list(self.workers().values())
+
+    def workers(self) -> dict[int, int]:
+        """By slot, the process that sits in it."""
         pids = (self._words[self._slot_at(slot) + SLOT_PID] for slot in range(self.slots))
-        return [pid for pid in pids if pid]
+        return {slot: pid for slot, pid in enumerate(pids) if pid}
+
+    @property
+    def worker_exits(self) -> int:
+        """How many workers of this run are gone."""
+        return self._words[self._header + WORKER_EXITS]
+
+    def beat(self) -> None:
+        """This host's leader is at work. Its alone to call."""
+        self._words[self._header + HEARTBEATS] += 1
+
+    @property
+    def heartbeats(self) -> int:
+        """How often a leader of this run has said so."""
+        return self._words[self._header + HEARTBEATS]
 
     def enter(self) -> None:
         """One more request in flight in this worker."""

@@ -72,7 +72,7 @@ class Directory:
         self._name_bytes = (self._stride - 1) * WORD_BYTES
         self._count = memory.reserve(1)
         self._names = memory.reserve(rows * self._stride)
-        self._known: dict[str, int] = {}
+        self._known: dict[bytes, int] = {}  # what was read of it; no more than there are rows
 
     def __len__(self) -> int:
         """Rows in use, the overflow row included."""
@@ -80,9 +80,12 @@ class Directory:
 
     def row_of(self, name: str) -> int:
         """The row of `name`, taken for it if it has none yet."""
-        row = self._known.get(name)
+        raw = self._cut(name)
+        row = self._known.get(raw)
         if row is None:
-            row = self._known[name] = self._find_or_add(name)
+            row = self._read_up_to(len(self)).get(raw)
+        if row is None:
+            row = self._add(raw) if len(self) < self._rows else self.OVERFLOW
         return row
 
     def name_at(self, row: int) -> str:
@@ -92,15 +95,20 @@ class Directory:
         raw = bytes(self._memory.words[at + 1 : at + self._stride].cast("B")[:size])
         return raw.decode()
 
-    def _find_or_add(self, name: str) -> int:
-        raw = self._cut(name)
+    def _read_up_to(self, used: int) -> dict[bytes, int]:
+        """The names that this worker knows, with those that others have added."""
+        known = self._known
+        for row in range(len(known) + 1, used):
+            known[self.name_at(row).encode()] = row
+        return known
+
+    def _add(self, raw: bytes) -> int:
         words = self._memory.words
         with self._memory.lock():
             used = len(self)
-            for row in range(1, used):
-                at = self._names + row * self._stride
-                if words[at] == len(raw) and self.name_at(row).encode() == raw:
-                    return row
+            row = self._read_up_to(used).get(raw)
+            if row is not None:
+                return row
             if used >= self._rows:
                 return self.OVERFLOW
             at = self._names + used * self._stride
@@ -108,6 +116,7 @@ class Directory:
             words[at + 1 : at + self._stride].cast("B")[:] = padded
             words[at] = len(raw)
             words[self._count] = used
+            self._known[raw] = used
             return used
 
     def _cut(self, name: str) -> bytes:

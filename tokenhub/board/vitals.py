@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 from tokenhub import health
 from tokenhub.board.memory import Directory, Memory
+from tokenhub.board.transitions import KINDS, Kind, Transitions
+from tokenhub.board.vital import Probe, Vital
 from tokenhub.board.windows import WINDOW_MS, WINDOWS, Windows
 from tokenhub.health import FRESH, HealthState, HealthView
+
+__all__ = ["Probe", "Vital", "Vitals"]
 
 ROWS_MAX = 2048
 VIEW_AGE_MS = 1000
@@ -32,55 +34,6 @@ ILL, STATE = range(2)
     LAST_SUCCESS_AT, LAST_FAILURE_AT, ERROR_ROW,
     PROBE_AT, PROBE_IS_ALIVE, PROBE_STATUS, PROBE_LATENCY_MS, PROBES_FAILED, SHARED,
 ) = range(STATE + STATE_WORDS, STATE + STATE_WORDS + 9)  # fmt: skip
-
-Kind = Literal["model", "provider"]
-_KINDS: dict[str, Kind] = {"m": "model", "p": "provider"}
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What the latest probe of a provider found.
-
-    Args:
-        status: of the answer; None = there was none.
-        at: unix ms.
-    """
-
-    is_alive: bool
-    status: int | None
-    latency_ms: int
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Vital:
-    """One model's or provider's health, for the admin API; times are unix ms, 0 = never.
-
-    Args:
-        successes, failures, latency_ms: of the last minute; a provider's are those of its models.
-        failures_in_a_row, last_error, last_failure_at: of a provider: those that are its own.
-        breaker: closed, open, half_open or ramping.
-        share: of the requests that may try it, 0 to 1.
-        openings: of the breaker since it was last closed.
-        probe: None for models, and for providers that nobody has probed.
-    """
-
-    kind: Kind
-    id: str
-    state: health.StateName = "healthy"
-    breaker: health.BreakerName = "closed"
-    share: float = 1.0
-    cooldown_until: int = 0
-    cooldown_secs_left: float = 0.0
-    openings: int = 0
-    successes: int = 0
-    failures: int = 0
-    failures_in_a_row: int = 0
-    latency_ms: float = 0.0
-    last_error: str = ""
-    last_failure_at: int = 0
-    last_success_at: int = 0
-    probe: Probe | None = None
 
 
 class Vitals:
@@ -98,6 +51,7 @@ class Vitals:
         self._errors = Directory(memory, rows=64, name_bytes=40)
         self._epoch = memory.reserve(1)
         self._shared = memory.reserve(ROWS_MAX * SHARED)
+        self.changes = Transitions(memory, self._subjects, self._errors, ROWS_MAX)
         self._windows = Windows(memory, rows=ROWS_MAX, slots=slots)
         self._rows: dict[tuple[str, str], tuple[int, int]] = {}
         self._named: list[tuple[Kind, str]] = [("model", "")]  # by row; the first is everybody else
@@ -166,12 +120,13 @@ class Vitals:
                 is_rate_limit=error_class == health.RATE_LIMITED,
                 age_ms=age_ms,
             )
-            self._store(blamed, state)
-            # A trial of the other one has told nothing about it, and must not hold up the next.
-            self._put(spared, health.without_trial(self._load(spared)))
             for shared in {model, blamed}:
                 self._words[shared + LAST_FAILURE_AT] = now
                 self._words[shared + ERROR_ROW] = error_row
+            self._store(blamed, state)
+            # A trial of the other one has told nothing about it, and must not hold up the next.
+            self._put(spared, health.without_trial(self._load(spared)))
+        self.changes.tell()
 
     def admit(self, model_id: str, provider_id: str, rng: random.Random) -> bool:
         """Whether this request may try a guarded model, or a model of a guarded provider, now.
@@ -208,7 +163,19 @@ class Vitals:
                 shared = self._shared + row * SHARED
                 with self._memory.lock():
                     self._words[shared + PROBES_FAILED] = 0
-                    self._store(shared, FRESH)
+                    self._store(shared, FRESH, reason="cleared")
+                self.changes.tell()
+
+    def tell_changes(self) -> None:
+        """Tell of what time has changed, and of what came too soon after another change. The
+        leader's to call, now and then."""
+        now = self._now_ms()
+        for row, _ in self._list_rows():
+            shared = self._shared + row * SHARED
+            if self._words[shared + ILL] or self.changes.is_told(row):
+                with self._memory.lock():
+                    self._notice(shared, self._load(shared), now)
+        self.changes.tell()
 
     def note_probe(
         self, provider_id: str, *, is_alive: bool, status: int | None, latency_ms: int
@@ -230,6 +197,7 @@ class Vitals:
             words[shared + PROBE_AT] = now
             if was_failing or not is_alive:
                 self._store(shared, self._load(shared))
+        self.changes.tell()
 
     def forget_probe(self, provider_id: str) -> None:
         """Nobody probes it any more: what was found holds nothing back and is not shown."""
@@ -238,6 +206,7 @@ class Vitals:
             self._words[shared + PROBES_FAILED] = 0
             self._words[shared + PROBE_AT] = 0
             self._store(shared, self._load(shared))
+        self.changes.tell()
 
     def view(self) -> HealthView:
         """What routing needs. Breakers are as of now, and means where anything is wrong; the
@@ -247,6 +216,10 @@ class Vitals:
         if self._words[self._epoch] != self._view_epoch or now not in self._view_times:
             self._refresh(now)
         return self._view
+
+    def __len__(self) -> int:
+        """Rows in use."""
+        return len(self._subjects)
 
     def list_all(self) -> Iterator[Vital]:
         """Models that were ever attempted, their providers, and those probed, as first seen."""
@@ -313,6 +286,7 @@ class Vitals:
             if after != before or self._words[shared + PROBES_FAILED]:
                 self._words[shared + PROBES_FAILED] = 0
                 self._store(shared, after)
+        self.changes.tell()
 
     def _rows_of(self, model_id: str, provider_id: str) -> tuple[int, int]:
         rows = self._rows.get((model_id, provider_id))
@@ -328,7 +302,7 @@ class Vitals:
         named = self._named
         for row in range(len(named), len(self._subjects)):
             letter, _, id_ = self._subjects.name_at(row).partition("/")
-            named.append((_KINDS[letter], id_))
+            named.append((KINDS[letter], id_))
         return enumerate(named[1:], start=1)
 
     def _was_tried(self, shared: int, now: int) -> bool:
@@ -359,11 +333,19 @@ class Vitals:
         for offset, value in enumerate(state, start=shared + STATE):
             self._words[offset] = value
 
-    def _store(self, shared: int, state: HealthState) -> None:
+    def _store(self, shared: int, state: HealthState, reason: str = "") -> None:
         """Store a state, and have every worker look again. Under the lock."""
         self._put(shared, state)
         self._words[shared + ILL] = state != FRESH or self._words[shared + PROBES_FAILED] > 0
         self._words[self._epoch] += 1
+        self._notice(shared, state, self._now_ms(), reason)
+
+    def _notice(self, shared: int, state: HealthState, now: int, reason: str = "") -> None:
+        row = (shared - self._shared) // SHARED
+        if row:  # the first is nobody's
+            error_row = self._words[shared + ERROR_ROW]
+            is_silent = self._is_silent(shared)
+            self.changes.notice(row, state, now, is_silent=is_silent, why=reason or error_row)
 
 
 def _put_mean(means: dict[str, float], id_: str, total: int, count: int) -> None:

@@ -48,9 +48,9 @@ class Change:
     """One administrative change, as it is written down.
 
     Args:
-        kind: provider, model, alias, key, team, admin, routing, vault: what workers must load
-            again (the vault itself has no id); health: what they must forget; secret: what none of
-            them has.
+        kind: provider, model, alias, key, team, admin, routing, log_level, drain, vault: what
+            workers must load again (the vault itself has no id); health: what they must forget;
+            secret, probe: what is nothing to them.
         entity_id: which one.
         action: the audit's word, such as `provider.upsert`.
         detail: before and after, secrets masked.
@@ -74,6 +74,8 @@ class Catalog:
         with_demo: whether demo providers count.
         wildcard: models that a request for `*` is spread over, where no alias of that name is.
         on_vault_change: called when a stored secret has changed.
+        on_applied: told of each change that was made here; must not raise.
+        on_log_level: called with the level that was saved, "" for none, when it is another one.
     """
 
     def __init__(
@@ -86,6 +88,8 @@ class Catalog:
         with_demo: bool,
         wildcard: Sequence[str] = (),
         on_vault_change: Callable[[], None] = lambda: None,
+        on_applied: Callable[[Change], None] = lambda _: None,
+        on_log_level: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._board = board
@@ -94,9 +98,13 @@ class Catalog:
         self._with_demo = with_demo
         self._wildcard = tuple(wildcard)
         self._on_vault_change = on_vault_change
+        self._on_applied = on_applied
+        self._on_log_level = on_log_level
         self._loading: gevent.Greenlet[..., None] | None = None
         self._failed_at = float("-inf")
         self._snapshot = self._load_all()
+        if self._snapshot.log_level:
+            on_log_level(self._snapshot.log_level)
 
     def current(self, patience_secs: float = PATIENCE_SECS) -> Snapshot:
         """The Snapshot, caught up with every change that this host has heard of.
@@ -141,6 +149,7 @@ class Catalog:
         except DatabaseAway as error:
             raise Unavailable("the database is away", code="database_away") from error
         self._board.advance(version)
+        self._on_applied(change)
         return result
 
     def poll(self) -> int:
@@ -172,6 +181,8 @@ class Catalog:
     def _show(self, snapshot: Snapshot) -> None:
         """Serve from `snapshot` from now on; what was read from the old one is dropped after."""
         is_vault_changed = snapshot.sealed != self._snapshot.sealed
+        if snapshot.log_level != self._snapshot.log_level:
+            self._on_log_level(snapshot.log_level)
         self._snapshot = snapshot
         if is_vault_changed:
             self._on_vault_change()

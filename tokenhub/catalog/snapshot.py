@@ -20,6 +20,7 @@ from tokenhub.budgets import Budget, Subject
 from tokenhub.domain import (
     Alias,
     ApiKey,
+    Drain,
     Model,
     Provider,
     RoutingDefaults,
@@ -47,6 +48,9 @@ class Snapshot:
         aliases: by name, disabled ones too; in a key's view with the variants that it may use.
         pool: what a request for `*`, or for nothing in particular, is spread over, likewise;
             None = everything.
+        log_level: what workers shall log; "" = what the settings say.
+        drains: what operators keep out of use, by kind (provider or model) and id; those that are
+            over too.
         allowed: of the models, the ids of those that may be asked for, and then `routable` has no
             others; None = all. See `seen_by`.
     """
@@ -66,6 +70,8 @@ class Snapshot:
     budgets: Mapping[Subject, tuple[Budget, ...]] = field(default_factory=dict)
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     pool: Alias | None = None
+    log_level: str = ""
+    drains: Mapping[tuple[str, str], Drain] = field(default_factory=dict)
     allowed: frozenset[str] | None = None
     _views: dict[str, Snapshot] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -126,6 +132,8 @@ class Parts:
     teams: dict[str, Team] = field(default_factory=dict)
     budgets: dict[Subject, tuple[Budget, ...]] = field(default_factory=dict)
     aliases: dict[str, Alias] = field(default_factory=dict)
+    log_level: str = ""
+    drains: dict[tuple[str, str], Drain] = field(default_factory=dict)
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Parts:
@@ -141,6 +149,8 @@ class Parts:
             teams=dict(snapshot.teams),
             budgets=dict(snapshot.budgets),
             aliases=dict(snapshot.aliases),
+            log_level=snapshot.log_level,
+            drains=dict(snapshot.drains),
         )
         parts.keys_by_id = {key.id: key for key in snapshot.keys.values()}
         return parts
@@ -159,6 +169,8 @@ class Parts:
             teams=loaded.teams,
             budgets=loaded.budgets,
             aliases=loaded.aliases,
+            log_level=loaded.log_level,
+            drains=loaded.drains,
         )
 
 
@@ -204,6 +216,8 @@ def assemble(
         budgets=MappingProxyType(parts.budgets),
         aliases=MappingProxyType(parts.aliases),
         pool=_pool(parts.aliases, routable, wildcard),
+        log_level=parts.log_level,
+        drains=MappingProxyType(parts.drains),
     )
 
 
@@ -215,6 +229,7 @@ def reload(connection: Connection, kind: str, entity_id: str, parts: Parts) -> N
 
 def _reload_provider(connection: Connection, provider_id: str, parts: Parts) -> None:
     _put(parts.providers, provider_id, store.find_provider(connection, provider_id))
+    _reload_drains(connection, "", parts)
     # Its models go with a provider, also when it has been made anew since.
     for model_id in [m.id for m in parts.models.values() if m.provider_id == provider_id]:
         _reload_model(connection, model_id, parts)
@@ -222,6 +237,8 @@ def _reload_provider(connection: Connection, provider_id: str, parts: Parts) -> 
 
 def _reload_model(connection: Connection, model_id: str, parts: Parts) -> None:
     _put(parts.models, model_id, store.find_model(connection, model_id))
+    if ("model", model_id) in parts.drains and model_id not in parts.models:
+        _reload_drains(connection, "", parts)
 
 
 def _reload_key(connection: Connection, key_id: str, parts: Parts) -> None:
@@ -251,6 +268,14 @@ def _reload_admins(connection: Connection, _: str, parts: Parts) -> None:
     parts.admins = store.load_admins(connection)  # they are few
 
 
+def _reload_log_level(connection: Connection, _: str, parts: Parts) -> None:
+    parts.log_level = store.find_option(connection, store.LOG_LEVEL) or ""
+
+
+def _reload_drains(connection: Connection, _: str, parts: Parts) -> None:
+    parts.drains = store.load_drains(connection)  # they are few
+
+
 def _reload_vault(connection: Connection, name: str, parts: Parts) -> None:
     if name:
         _put(parts.sealed, name, store.find_entry(connection, name))
@@ -267,6 +292,8 @@ _RELOAD: Mapping[str, Callable[[Connection, str, Parts], None]] = {
     "budget": _reload_budgets,
     "admin": _reload_admins,
     "vault": _reload_vault,
+    "log_level": _reload_log_level,
+    "drain": _reload_drains,
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from tokenhub.cli import access, backups, jobs, probing, running, settings, simulating
+from tokenhub.cli import access, backups, doctor, jobs, probing, running, settings, simulating
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,6 +25,7 @@ for command in (
     backups.verify,
     jobs.jobs,
     access.reset_admin_token,
+    doctor.doctor,
     probing.healthcheck,
     probing.version,
 ):

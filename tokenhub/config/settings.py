@@ -66,6 +66,12 @@ class Settings:
         "info",
         "Least level that is logged.",
     )
+    access_log: str = _row(
+        "Server",
+        values.one_of("off", "errors", "all"),
+        "errors",
+        "A log line for each HTTP request: none, those that came to nothing (400 and above), all.",
+    )
     shutdown_drain_secs: int = _row(
         "Server",
         values.integer(1, 3600),
@@ -308,6 +314,29 @@ class Settings:
     )
     pricing_refresh_interval_secs: float = _row(
         "Prices", values.decimal(1, 31_536_000), "3600", "Time between two imports of prices."
+    )
+    otel_enabled: bool = _row(
+        "Tracing", values.boolean, "false", "Send OpenTelemetry traces to a collector."
+    )
+    otel_endpoint: str = _row(
+        "Tracing",
+        values.any_text,
+        "localhost:4318",
+        "The collector, which must take OTLP over HTTP: `host:port` or a URL.",
+    )
+    otel_service_name: str = _row("Tracing", values.any_text, "tokenhub", "`service.name`.")
+    otel_headers: str = _row(
+        "Tracing",
+        values.any_text,
+        "",
+        "Headers for the collector, as `name=value,name=value`.",
+        secret=True,
+    )
+    otel_sampling_ratio: float = _row(
+        "Tracing",
+        values.decimal(0, 1),
+        "1",
+        "Share of the traces that begin here; of others their caller decides.",
     )
     demo: bool = _row(
         "Demo",

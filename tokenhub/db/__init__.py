@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tokenhub.db import admin_tables, budget_tables, catalog_tables, traffic_tables
+from tokenhub.db import (
+    admin_tables,
+    budget_tables,
+    catalog_tables,
+    sums_tables,
+    traffic_tables,
+)
 from tokenhub.db.columns import metadata
 from tokenhub.db.database import Database
 from tokenhub.db.head import (
@@ -35,5 +41,6 @@ __all__ = [
     "metadata",
     "open_at_head",
     "open_for_migration",
+    "sums_tables",
     "traffic_tables",
 ]

@@ -36,3 +36,21 @@ admin_sessions = Table(
     integer("expires_at"),
     integer("last_used_at", nullable=True),
 )
+
+options = Table(
+    "options",
+    metadata,
+    text("name", primary_key=True),
+    text("value"),
+    integer("updated_at"),
+)
+"""What an administrator has set at run time that is no part of the catalog."""
+
+snoozes = Table(
+    "snoozes",
+    metadata,
+    text("subject", primary_key=True),
+    integer("until_at"),
+    text("actor"),
+)
+"""What needs nobody's attention for a while."""

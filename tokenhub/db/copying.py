@@ -22,6 +22,9 @@ VERSION_TABLE = "alembic_version"
 FILLED_BY_MIGRATIONS = frozenset({"generation"})
 """Tables that have rows although nobody has used the database."""
 
+FORMER = frozenset({"reward_logs", "tsdb_points"})
+"""Tables of earlier schemas, which their backups have."""
+
 BATCH_ROWS = 1000
 FAULTS_SHOWN = 3
 
@@ -46,7 +49,7 @@ def list_layouts(connection: Connection) -> list[Layout]:
     inspector = inspect(connection)
     names = set(inspector.get_table_names()) - {VERSION_TABLE}
     if connection.dialect.name == "postgresql":  # where there may be others', too
-        names &= set(metadata.tables)
+        names &= metadata.tables.keys() | FORMER
     ordered = (name for name, _ in inspector.get_sorted_table_and_fkc_names())
     return [_layout_of(inspector, name) for name in ordered if name in names]
 
@@ -99,7 +102,7 @@ def clear(connection: Connection, layouts: Sequence[Layout]) -> None:
 
 def drop(connection: Connection) -> None:
     """Drop our tables, and nobody else's."""
-    found = {*inspect(connection).get_table_names()} & {*metadata.tables, VERSION_TABLE}
+    found = {*inspect(connection).get_table_names()} & {*metadata.tables, *FORMER, VERSION_TABLE}
     if found:
         connection.exec_driver_sql(f"DROP TABLE {', '.join(sorted(found))}")
 

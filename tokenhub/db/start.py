@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import sqlite3
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from threading import Timer
+from typing import cast
 
 from sqlalchemy import Connection, text
 
@@ -64,17 +67,46 @@ def look_for_damage(database: Database) -> None:
     if database.dialect != "sqlite":
         return
 
-    def work(connection: Connection) -> str:
-        return str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
-
+    look = _Look()
+    # SQLite looks at the clock between two steps of a statement, and to read a whole table is one.
+    timer = Timer(LOOK_SECS, look.stop)
+    timer.start()
     try:
-        found = database.read(work, timeout_secs=LOOK_SECS)
+        found = database.read(look.work, timeout_secs=LOOK_SECS)
     except DatabaseUnusable:
         raise
     except DatabaseAway:  # too large to be read in the time
         return
-    if found != "ok":
+    finally:
+        timer.cancel()
+    if found != "ok" and not look.is_stopped:
         raise DatabaseUnusable(DAMAGED)
+
+
+class _Look:
+    """One look at a file, that another thread can stop."""
+
+    def __init__(self) -> None:
+        self.is_stopped = False
+        self._running: list[sqlite3.Connection] = []
+
+    def work(self, connection: Connection) -> str:
+        """What is wrong, or `ok`; anything at all once it was stopped."""
+        raw = cast(sqlite3.Connection, connection.connection.driver_connection)
+        self._running.append(raw)
+        try:
+            if self.is_stopped:
+                return ""
+            return str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+        finally:
+            self._running.clear()
+
+    def stop(self) -> None:
+        """Have it end at the next page."""
+        self.is_stopped = True
+        with suppress(sqlite3.ProgrammingError):  # it has just ended by itself
+            for raw in self._running:
+                raw.interrupt()
 
 
 def find_room(database: Database) -> Room | None:

@@ -1,7 +1,4 @@
-"""Tables that running gateways fill: hosts, the journal's position, requests and their sums.
-
-A bucket is 10 seconds of one host. Rolled up, it has also been added to its hour and its day, which
-are of all hosts; what comes later for the same 10 seconds is a bucket of its own.
+"""Tables that running gateways fill: hosts, the journal's position, requests, events.
 
 `migrations/` makes them and a test compares the two. Runs no statement.
 """
@@ -11,10 +8,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Float, Index, String, Table, Text, UniqueConstraint
 from sqlalchemy import text as sql
 
-from tokenhub.db.columns import AnyColumn, binary, boolean, integer, metadata, serial, text
-
-HISTOGRAM = 16
-"""Latency classes of a bucket, columns h0 to h15; their edges are the writer's."""
+from tokenhub.db.columns import binary, boolean, integer, metadata, serial, text
 
 hosts = Table(
     "hosts",
@@ -26,6 +20,8 @@ hosts = Table(
     integer("started_at"),
     integer("seen_at"),
     integer("ended_at", nullable=True),
+    # What only its own memory knows, JSON: see `store.hosts.HostState`.
+    Column("state", Text, nullable=False, server_default="{}"),
 )
 
 leases = Table(
@@ -110,11 +106,36 @@ request_logs = Table(
     text("client_request_id"),
     Column("skips", Text, nullable=False),  # JSON
     Column("team_id", String, nullable=False, server_default=sql("''")),
+    Column("latency_budget_ms", BigInteger, nullable=False, server_default="0"),
+    Column("trace_id", String, nullable=False, server_default=sql("''")),
+    Column("decision", Text, nullable=False, server_default="{}"),  # JSON
     UniqueConstraint("host_id", "segment", "position"),
     Index(None, "started_at", "id"),
     Index(None, "api_key_id", "started_at"),
     Index(None, "model_id", "started_at"),
+    Index(None, "provider_id", "started_at"),
     Index(None, "request_id"),
+    # What is looked for most is rare: what did not just succeed, and what callers named themselves.
+    Index(
+        "ix_request_logs_troubled",
+        "started_at",
+        "id",
+        sqlite_where=sql("ending <> 'answered'"),
+        postgresql_where=sql("ending <> 'answered'"),
+    ),
+    Index(
+        "ix_request_logs_key_troubled",
+        "api_key_id",
+        "started_at",
+        sqlite_where=sql("ending <> 'answered'"),
+        postgresql_where=sql("ending <> 'answered'"),
+    ),
+    Index(
+        "ix_request_logs_named",
+        "client_request_id",
+        sqlite_where=sql("client_request_id <> ''"),
+        postgresql_where=sql("client_request_id <> ''"),
+    ),
 )
 
 attempts = Table(
@@ -140,38 +161,44 @@ attempts = Table(
     boolean("usage_is_estimate"),
     integer("cost_nanousd", nullable=True),
     integer("price_version"),
+    Column("reason", String, nullable=False, server_default=sql("''")),
+    Column("next_step", String, nullable=False, server_default=sql("''")),
+    Column("response_bytes", BigInteger, nullable=False, server_default="0"),
 )
 
-reward_logs = Table(
-    "reward_logs",
+events = Table(
+    "events",
     metadata,
     serial("id"),
-    Column("at", BigInteger, nullable=False, index=True),
+    text("host_id"),
+    integer("at"),
+    text("type"),
+    text("api_key_id"),
+    Column("fields", Text, nullable=False),  # JSON
+    Index(None, "at", "id"),
+    Index(None, "type", "at"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    serial("id"),
+    integer("at"),
     text("request_id"),
-    text("model_id"),
-    text("provider_id"),
-    text("mode"),
-    integer("estimated_tokens"),
-    text("token_bucket"),
-    integer("latency_budget_ms"),
-    integer("latency_ms"),
-    integer("cost_nanousd", nullable=True),
-    boolean("success"),
-    text("error_class"),
-    Column("reward", Float, nullable=False),
-)
-
-tsdb_points = Table(
-    "tsdb_points",
-    metadata,
-    serial("id"),
-    Column("at", BigInteger, nullable=False, index=True),
-    text("metric"),
-    text("model_id"),
-    text("provider_id"),
-    Column("value", Float, nullable=False),
-    Index(None, "metric", "at"),
-    Index(None, "metric", "model_id", "provider_id", "at"),
+    text("api_key_id"),  # of who gave it; "" = an administrator
+    text("actor"),
+    Column("score", Float, nullable=False),
+    text("label"),
+    # When its event was written; 0 = not yet, or it does not count.
+    Column("told_at", BigInteger, nullable=False, server_default="0"),
+    Index(None, "request_id"),
+    Index(None, "at", "id"),
+    Index(
+        "ix_feedback_untold",
+        "at",
+        sqlite_where=sql("told_at = 0"),
+        postgresql_where=sql("told_at = 0"),
+    ),
 )
 
 idempotency_keys = Table(
@@ -187,61 +214,3 @@ idempotency_keys = Table(
     binary("answer"),
     Index(None, "expires_at"),
 )
-
-
-def _sums() -> tuple[AnyColumn, ...]:
-    names = (
-        "requests", "input_tokens", "output_tokens", "cost_nanousd", "unpriced", "latency_ms_sum",
-        "ttft_ms_sum", "ttft_count", *(f"h{number}" for number in range(HISTOGRAM)),
-    )  # fmt: skip
-    return tuple(integer(name) for name in names)
-
-
-buckets = Table(
-    "buckets",
-    metadata,
-    text("host_id", primary_key=True),
-    integer("start_at", primary_key=True),
-    text("model_id", primary_key=True),
-    text("provider_id", primary_key=True),
-    text("api_key_id", primary_key=True),
-    text("mode", primary_key=True),
-    text("endpoint", primary_key=True),
-    text("ending", primary_key=True),
-    text("team_id", primary_key=True),
-    Column(  # when it was rolled up; 0 = not yet
-        "rolled_at",
-        BigInteger,
-        primary_key=True,
-        nullable=False,
-        autoincrement=False,
-        server_default="0",
-    ),
-    *_sums(),
-    Index(None, "start_at"),
-    Index(
-        "ix_buckets_unrolled",
-        "start_at",
-        sqlite_where=sql("rolled_at = 0"),
-        postgresql_where=sql("rolled_at = 0"),
-    ),
-)
-
-
-def _rollup(name: str) -> Table:
-    return Table(
-        name,
-        metadata,
-        integer("start_at", primary_key=True),
-        text("model_id", primary_key=True),
-        text("provider_id", primary_key=True),
-        text("api_key_id", primary_key=True),
-        text("mode", primary_key=True),
-        text("ending", primary_key=True),
-        text("team_id", primary_key=True),
-        *_sums(),
-    )
-
-
-rollup_hours = _rollup("rollup_hours")
-rollup_days = _rollup("rollup_days")

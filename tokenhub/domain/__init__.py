@@ -15,6 +15,7 @@ from tokenhub.domain.catalog import (
     SECRET_PREFIX,
     Alias,
     ApiKey,
+    Drain,
     Limits,
     Mode,
     Model,
@@ -27,6 +28,7 @@ from tokenhub.domain.catalog import (
 )
 from tokenhub.domain.requests import (
     ENDINGS,
+    ESCALATED,
     Attempt,
     Caller,
     Candidate,
@@ -36,6 +38,8 @@ from tokenhub.domain.requests import (
     Ending,
     Outcome,
     Policy,
+    Span,
+    Trace,
     Usage,
 )
 
@@ -43,6 +47,7 @@ __all__ = [
     "CAPABILITIES",
     "DEFAULT_SCOPES",
     "ENDINGS",
+    "ESCALATED",
     "MODES",
     "NANOS_PER_USD",
     "NO_LIMITS",
@@ -56,6 +61,7 @@ __all__ = [
     "ChatRequest",
     "Decision",
     "Dialect",
+    "Drain",
     "Ending",
     "Limits",
     "Mode",
@@ -65,7 +71,9 @@ __all__ = [
     "Price",
     "Provider",
     "RoutingDefaults",
+    "Span",
     "Team",
+    "Trace",
     "Usage",
     "Variant",
     "VaultRow",

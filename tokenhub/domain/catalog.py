@@ -202,6 +202,20 @@ class Alias:
 
 
 @dataclass(frozen=True, slots=True)
+class Drain:
+    """A provider or a model that an operator keeps out of use for a while: as if it rested.
+
+    Args:
+        until_at: unix ms.
+        actor: whose doing it is.
+    """
+
+    until_at: int
+    reason: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
 class VaultRow:
     """The vault as stored. Neither the password nor the data key can be had from it alone.
 

@@ -60,6 +60,10 @@ class Policy:
     exclude: frozenset[str] = frozenset()
 
 
+ESCALATED = "escalated-context-overflow"
+"""Why it is the turn of a model with a larger context than one that the request did not fit."""
+
+
 @dataclass(slots=True)
 class ChatRequest:
     """A request to a model after its one parse.
@@ -123,8 +127,42 @@ class Decision(NamedTuple):
     brought_by: Mapping[str, str] = MappingProxyType({})
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The trace that a request is part of (https://www.w3.org/TR/trace-context/); ids in hex.
+
+    Args:
+        span_id: of the request's own span, which those of its attempts are below.
+        parent_id: of its caller's; "" = the trace begins here.
+        state: `tracestate`, handed on as it came.
+        is_sampled: whether anybody wants to see its spans.
+    """
+
+    id: str
+    span_id: str
+    parent_id: str = ""
+    state: str = ""
+    is_sampled: bool = True
+
+
+@dataclass(slots=True)
+class Span:
+    """An attempt's part of a trace, and what its answer says that only a trace shows."""
+
+    id: str
+    response_model: str = ""
+    finish_reasons: tuple[str, ...] = ()
+
+
 class Attempt(NamedTuple):
-    """One call to one provider, finished."""
+    """One call to one provider, finished.
+
+    Args:
+        reason: why it was this model's turn, as in `X-TokenHub-Reason`.
+        next_step: what its failure called for: stop, retry, failover, cooldown or escalate.
+        response_bytes: of its answer's body, as far as it came.
+        span: None = nothing is traced.
+    """
 
     model_id: str
     provider_id: str
@@ -136,6 +174,10 @@ class Attempt(NamedTuple):
     usage: Usage = Usage()
     cost_nanousd: int | None = 0
     price_version: int = 0
+    reason: str = ""
+    next_step: str = ""
+    response_bytes: int = 0
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +186,7 @@ class Caller:
 
     Args:
         team: the key's; None = it belongs to none.
+        trace: None = nothing is traced.
     """
 
     key: ApiKey
@@ -151,11 +194,21 @@ class Caller:
     request_id: str
     client_request_id: str = ""
     team: Team | None = None
+    trace: Trace | None = None
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What happened, from first byte to last; the one thing that is recorded."""
+    """What happened, from first byte to last; the one thing that is recorded.
+
+    Attributes:
+        candidates: who might have answered the first call, the best one first.
+        policy: what applied to it; None = it was refused before that was known.
+        policy_from: where what is not the default of a policy comes from: key, header, body,
+            directive.
+        trace_id: of the trace that it is part of, in hex; "" = none.
+        trace: the same, and its place in it; None = nothing is traced.
+    """
 
     request_id: str
     key_id: str
@@ -185,3 +238,8 @@ class Outcome:
     estimated_input_tokens: int = 0
     response_bytes: int = 0
     skips: Mapping[str, str] = field(default_factory=dict)
+    candidates: tuple[Candidate, ...] = ()
+    policy: Policy | None = None
+    policy_from: Mapping[str, str] = field(default_factory=dict)
+    trace_id: str = ""
+    trace: Trace | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import gevent
@@ -54,6 +54,7 @@ from tokenhub.gateway.verdict import OF_THE_ENDPOINT, last_word, sooner, without
 from tokenhub.limiter import Hold, Ticket
 from tokenhub.providers.base import Adapter, Answer, Target
 from tokenhub.routing import RATE_LIMITED, RECOVERING, ROUTED_AS_NAMED
+from tokenhub.tracing import new_span, trace_lines
 
 _NO_MORE: frozenset[Dialect] = frozenset()
 _RESPONSES_TOO: frozenset[Dialect] = frozenset({"responses"})
@@ -111,8 +112,8 @@ class Attempts(Generic[T]):
     """
 
     __slots__ = ("_alias", "_books", "_brought_by", "_gateway", "_has_fallbacks", "_is_over",
-                 "_not_asked", "_request", "_send", "_snapshot", "_ticket", "cost_nanousd",
-                 "count", "course", "standing")  # fmt: skip
+                 "_not_asked", "_request", "_send", "_snapshot", "_ticket", "_trace",
+                 "cost_nanousd", "count", "course", "standing")  # fmt: skip
 
     def __init__(
         self,
@@ -132,6 +133,7 @@ class Attempts(Generic[T]):
         self._gateway = gateway
         self._snapshot = snapshot
         self._ticket = ticket
+        self._trace = books.outcome.trace
         self._alias, self._brought_by = decision.alias_from, decision.brought_by
         self._has_fallbacks = has_fallbacks
         self._not_asked: TokenHubError | None = None
@@ -185,7 +187,12 @@ class Attempts(Generic[T]):
             gevent.sleep(step.pause_secs)
         now = time.monotonic()
         self._books.begin_work(now)
-        return Turn(step.candidate, now, _ms(now - self._books.began), step=step)
+        turn = Turn(
+            step.candidate, now, _ms(now - self._books.began), reason=step.reason, step=step
+        )
+        if self._trace is not None:
+            turn.span = new_span(self._gateway.rng)
+        return turn
 
     def ask(self, turn: Turn) -> T:
         """Ask it whose turn it is; ends with `choose`, `take_failure` or `break_off`.
@@ -314,6 +321,8 @@ class Attempts(Generic[T]):
             api_key=self._gateway.secret_of(provider),
             speaks=_spoken_by(provider, model),
         )
+        if self._trace is not None and turn.span is not None:
+            target = replace(target, trace=trace_lines(self._trace, turn.span.id))
         return self._gateway.adapters[provider.type], target
 
 

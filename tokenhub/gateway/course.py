@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from tokenhub.domain import Candidate, ChatRequest, Decision
+from tokenhub.domain import ESCALATED, Candidate, ChatRequest, Decision
 from tokenhub.errors import ProviderError
 from tokenhub.gateway.verdict import CONTEXT_OVERFLOW, OF_THE_PROVIDER, find_recovering
 from tokenhub.routing import ROUTED_AS_LAST_RESORT
@@ -29,7 +29,6 @@ OUTPUT_TOKENS_MIN = 64
 """An answer cut shorter than this helps nobody (reference §12.2)."""
 
 REDUCED = "reduced-max-tokens"
-ESCALATED = "escalated-context-overflow"
 RETRIED = "retried-transient"
 
 Admit = Callable[[Candidate], bool]

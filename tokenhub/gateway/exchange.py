@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
 from tokenhub.board.board import unix_ms
 from tokenhub.catalog import Snapshot
@@ -17,6 +17,7 @@ from tokenhub.domain import Caller, ChatRequest, Decision, Ending, Outcome, Poli
 from tokenhub.errors import DeadlineExceeded, ProviderError, TokenHubError
 from tokenhub.gateway.attempts import Attempts, Send, TimeIsUp, Turn, usage_of, word_for
 from tokenhub.gateway.books import Books
+from tokenhub.gateway.called import Called, called_of, limit_of
 from tokenhub.gateway.gateway import Gateway
 from tokenhub.gateway.ledger import INTERNAL_ERROR, NO_FAILURE, broken_off, worked
 from tokenhub.gateway.race import Race
@@ -25,33 +26,13 @@ from tokenhub.gateway.told import Steps, Told
 from tokenhub.gateway.verdict import end_of
 from tokenhub.limiter import Ticket
 from tokenhub.providers.base import Adapter, Answer, Headers, Stream, Target
+from tokenhub.tracing import note_answer, note_stream
 
 SLOW_CLIENT_SECS = 5.0
 """A stream that waited longer for its reader than this, and than for its provider, says nothing
 about the provider when it breaks."""
 
 T = TypeVar("T", Answer, Stream)
-
-
-class Called(NamedTuple):
-    """What one call of a request has come to.
-
-    Args:
-        cost_nanousd: of all its attempts; None = a price is unknown.
-        latency_ms: of the attempt that answered.
-        reason: why it was this model, as in `X-TokenHub-Reason`.
-        attempts: how many it took.
-        output_tokens_max: the limit of the answer, where the caller's did not fit.
-    """
-
-    answer: Answer
-    model_id: str
-    provider_id: str
-    cost_nanousd: int | None
-    latency_ms: int
-    reason: str
-    attempts: int
-    output_tokens_max: int | None
 
 
 def begin(
@@ -78,6 +59,8 @@ def begin(
             client_request_id=caller.client_request_id,
             snapshot_version=snapshot.version,
             team_id=caller.key.team_id,
+            trace_id="" if caller.trace is None else caller.trace.id,
+            trace=caller.trace,
         ),
         ticket=ticket,
     )
@@ -155,22 +138,15 @@ class Exchange:
         attempts = self._begin_call(request, policy, self._decide(request, policy), send)
         answer, turn = self._run(attempts, request, policy)
         took_ms = self._since(turn.began)
+        turn.response_bytes = answer.response_bytes
+        if turn.span is not None:
+            note_answer(turn.span, answer.parsed)
         attempts.finish(turn, worked(turn, usage_of(answer, request), took_ms))
         attempts.standing.praise(turn.candidate, took_ms, took_ms)
         attempts.standing.settle()
         if turn.speech is not None:
             answer = turn.speech.understand(answer)
-        model = turn.candidate.model
-        return Called(
-            answer,
-            model.id,
-            model.provider_id,
-            attempts.cost_nanousd,
-            took_ms,
-            turn.step.reason,
-            attempts.count,
-            _limit_of(turn, request),
-        )
+        return called_of(answer, turn, request, attempts, took_ms)
 
     def finish(self, called: Called) -> None:
         """The request is answered, with what this call has come to."""
@@ -218,6 +194,7 @@ class Exchange:
             return self._relay_of(stream, turn, request, stages)
         except BaseException as error:  # it is nobody's then
             took_ms = self._since(turn.began)
+            turn.response_bytes = stream.response_bytes
             attempts.finish(turn, broken_off(turn, word_for(error), request, took_ms))
             stream.close()
             raise
@@ -286,7 +263,7 @@ class Exchange:
         if turn.speech is not None:
             self.dropped += turn.speech.dropped
             stages = [*turn.speech.stages(), *stages]
-        self.output_tokens_max = _limit_of(turn, request)
+        self.output_tokens_max = limit_of(turn, request)
 
         def on_end(relay: Relay, ending: Ending, error: ProviderError | None) -> None:
             self._end_stream(relay, ending, error, turn)
@@ -306,8 +283,15 @@ class Exchange:
         self._end(ending, 200, error_class)
         self.outcome.response_bytes = relay.bytes_sent
         took_ms = self._since(turn.began)
+        turn.response_bytes = relay.response_bytes
+        if turn.span is not None:
+            note_stream(turn.span, relay.finish_reason)
+        next_step = error.next_step if error else ""
         try:
-            attempts.finish(turn, worked(turn, relay.usage, took_ms, error_class=error_class))
+            attempts.finish(
+                turn,
+                worked(turn, relay.usage, took_ms, error_class=error_class, next_step=next_step),
+            )
             if error is not None:
                 if relay.client_secs < max(SLOW_CLIENT_SECS, relay.upstream_secs):
                     attempts.standing.blame(turn.candidate, error, took_ms)
@@ -324,8 +308,9 @@ class Exchange:
         if self._calls:
             self._gateway.recorder.make_room()
         else:
-            outcome.requested_model = request.model
-            outcome.mode = policy.mode
+            outcome.requested_model, outcome.mode, outcome.policy = (
+                request.model, policy.mode, policy,
+            )  # fmt: skip
         self._calls += 1
         outcome.estimated_input_tokens += request.input_tokens
         if self._ticket is not None:
@@ -333,7 +318,7 @@ class Exchange:
         decision = self._gateway.decide(self._snapshot, request, policy, key_id=outcome.key_id)
         if self._calls == 1:
             outcome.alias_from, outcome.reason = decision.alias_from, decision.reason
-            outcome.skips = decision.skips
+            outcome.skips, outcome.candidates = decision.skips, decision.candidates
         return decision
 
     def _begin_call(
@@ -386,12 +371,6 @@ class Exchange:
 
     def _since(self, began: float) -> int:
         return round((time.monotonic() - began) * 1000)
-
-
-def _limit_of(turn: Turn, request: ChatRequest) -> int | None:
-    """What the answer was limited to, if that was our doing."""
-    asked = turn.asked
-    return None if asked is None or asked is request else asked.output_tokens_max
 
 
 def _too_late(policy: Policy) -> DeadlineExceeded:

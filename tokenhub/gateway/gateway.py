@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 from tokenhub.aliases import choose, usable_of, variant_at
 from tokenhub.board import Board
+from tokenhub.board.board import unix_ms
 from tokenhub.catalog import Snapshot
 from tokenhub.domain import Alias, ChatRequest, Decision, Policy, Provider
 from tokenhub.escrow import Escrow
 from tokenhub.gateway.naming import considered, find_wish
+from tokenhub.health import HealthView, drained
 from tokenhub.providers.base import Adapter, Timeouts
 from tokenhub.recorder import Recorder
 from tokenhub.routing import Choose, decide
@@ -72,7 +74,7 @@ class Gateway:
             policy,
             considered(snapshot, wish),
             adapters=snapshot.usable,
-            health=self.board.vitals.view(),
+            health=self.health_of(snapshot),
             named=wish.named,
             temperature=self.temperature,
             rng=self.rng,
@@ -82,6 +84,11 @@ class Gateway:
             alias_from="" if alias is None else alias.name,
         )
         return decision._replace(brought_by=wish.brought_by) if wish.brought_by else decision
+
+    def health_of(self, snapshot: Snapshot) -> HealthView:
+        """How everybody is now, and who is kept out of use."""
+        view = self.board.vitals.view()
+        return drained(view, snapshot.drains, unix_ms()) if snapshot.drains else view
 
     def _choice(self, alias: Alias, request: ChatRequest, key_id: str, is_trial: bool) -> Choose:
         def pick(usable: Collection[str]) -> str | None:

@@ -188,6 +188,7 @@ class Race(Generic[T]):
         for lane in self._lanes:
             if isinstance(lane.answer, Answer):  # it came in second
                 usage = usage_of(lane.answer, self._request)
+                lane.turn.response_bytes = lane.answer.response_bytes
                 self._attempts.lose(lane.turn, usage, error_class)
             else:
                 self._attempts.break_off(lane.turn, error_class)

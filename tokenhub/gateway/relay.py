@@ -91,6 +91,16 @@ class Relay:
             self._request.input_tokens, self._meter.output_tokens, is_estimate=True
         )
 
+    @property
+    def response_bytes(self) -> int:
+        """How much of its answer the provider has sent."""
+        return self._stream.response_bytes
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped, if it said so."""
+        return self._meter.finish_reason
+
     def _read(self) -> bytes:
         """The next block for the caller; b"" if all of it is hidden."""
         waiting = time.monotonic()

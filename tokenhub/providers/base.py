@@ -28,6 +28,7 @@ class Target:
 
     Args:
         speaks: the dialects that it takes besides those that every provider of its type does.
+        trace: header lines that say which trace the call is part of.
     """
 
     provider_id: str
@@ -35,6 +36,7 @@ class Target:
     model: str
     api_key: str | None = field(default=None, repr=False)
     speaks: frozenset[Dialect] = frozenset()
+    trace: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Answer:
         dropped: what the caller asked for and the provider's dialect cannot say.
         dialect: what it is written in: the caller's own, or the chat dialect.
         headers: those of the provider's that its caller gets too, as (name, value).
+        response_bytes: of the body as the provider sent it.
     """
 
     body: bytes
@@ -73,6 +76,7 @@ class Answer:
     dropped: tuple[str, ...] = ()
     dialect: Dialect = "chat"
     headers: Headers = ()
+    response_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,8 @@ class Stream:
     """
 
     __slots__ = ("_buffer", "_ends", "_fault", "_fault_of", "_held", "_opens", "_source",
-                 "dialect", "dropped", "headers", "is_done", "meter", "ttft_ms")  # fmt: skip
+                 "dialect", "dropped", "headers", "is_done", "meter", "response_bytes",
+                 "ttft_ms")  # fmt: skip
 
     def __init__(
         self,
@@ -171,6 +176,7 @@ class Stream:
         self._held = b""  # read by begin(), not handed out yet
         self._fault: ProviderError | None = None
         self.ttft_ms = 0
+        self.response_bytes = 0  # of the body, so far
         self.is_done = False  # the end mark has come: whatever follows, nothing is missing
 
     def begin(self) -> None:
@@ -227,6 +233,7 @@ class Stream:
             raise self._abandon(self._fault)
         while True:
             data = self._read()
+            self.response_bytes += len(data)
             block = self._feed(data) if data else self._rest()
             if block.strip(b"\r\n"):  # empty lines alone are no event
                 # A quote inside a JSON text is escaped, so this is a key or a bare word.

@@ -124,10 +124,14 @@ def read_object(exchange: Exchange) -> tuple[bytes, dict[str, Any]]:
     Raises:
         ProviderError: it breaks off, or is no JSON object.
     """
-    answer = exchange.read_all()
-    parsed = parse(answer)
-    if not isinstance(parsed, dict):
-        raise failed(MALFORMED, "the answer is not a JSON object")
+    try:
+        answer = exchange.read_all()
+        parsed = parse(answer)
+        if not isinstance(parsed, dict):
+            raise failed(MALFORMED, "the answer is not a JSON object")
+    except ProviderError as error:
+        error.response_bytes = exchange.response_bytes
+        raise
     return answer, parsed
 
 
@@ -196,7 +200,9 @@ def _refusal(exchange: Exchange) -> ProviderError:
     except ProviderError:
         body = b""  # the status says enough
     wait_secs = parse_retry_after(milliseconds, value, time.time())
-    return classify(status, parse(body), body, wait_secs)
+    error = classify(status, parse(body), body, wait_secs)
+    error.response_bytes, error.said = len(body), body
+    return error
 
 
 def _read_small(exchange: Exchange) -> bytes:

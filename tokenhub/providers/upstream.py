@@ -56,7 +56,7 @@ class Exchange:
     """
 
     __slots__ = ("_connection", "_deadline", "_head", "_is_open", "_pieces", "_pool", "_size_left",
-                 "_timeouts", "status")  # fmt: skip
+                 "_timeouts", "response_bytes", "status")  # fmt: skip
 
     def __init__(self, connection: Connection, pool: Pool, timeouts: Timeouts) -> None:
         self._connection = connection
@@ -65,6 +65,7 @@ class Exchange:
         self._is_open = True  # the connection is ours: neither closed nor given back
         self._pieces = connection.message.reset()
         self._head = b""
+        self.response_bytes = 0  # of a body that was read whole, as far as it came
         self.status = 0
 
     def begin(self, request: bytes, deadline: float, size_max: int) -> None:
@@ -143,8 +144,11 @@ class Exchange:
             ProviderError: answer_cut, answer_idle, total_deadline, response_too_large,
                 malformed_answer.
         """
-        while self._is_open:
-            self._receive(longest_secs or self._timeouts.idle_secs, "answer")
+        try:
+            while self._is_open:
+                self._receive(longest_secs or self._timeouts.idle_secs, "answer")
+        finally:
+            self.response_bytes = sum(map(len, self._pieces))
         return self._take()
 
     def close(self) -> None:

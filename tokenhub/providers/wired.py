@@ -82,9 +82,13 @@ class WiredAdapter(ABC):
         asked = self._ask(target, request, timeouts, request_id, stream=False)
         ttft_ms, wire = ms_since(started), asked.wire
         raw, parsed = read_object(asked.exchange)
-        wire.judge(raw, parsed)
-        usage = wire.usage_of(parsed)
-        body, parsed = wire.hear(raw, parsed)
+        try:
+            wire.judge(raw, parsed)
+            usage = wire.usage_of(parsed)
+            body, parsed = wire.hear(raw, parsed)
+        except ProviderError as error:
+            error.response_bytes = asked.exchange.response_bytes
+            raise
         return Answer(
             body,
             parsed,
@@ -93,6 +97,7 @@ class WiredAdapter(ABC):
             dropped=asked.dropped,
             dialect=wire.dialect,
             headers=asked.handed_on,
+            response_bytes=asked.exchange.response_bytes,
         )
 
     def stream(
@@ -118,7 +123,11 @@ class WiredAdapter(ABC):
             headers=asked.handed_on,
             event_bytes_max=wire.event_bytes_max,
         )
-        stream.begin()
+        try:
+            stream.begin()
+        except ProviderError as error:
+            error.response_bytes = stream.response_bytes
+            raise
         stream.ttft_ms = ms_since(started)
         return stream
 
@@ -178,7 +187,7 @@ class WiredAdapter(ABC):
         stream: bool,
     ) -> _Asked:
         wire, said, dropped = self._choose(target, request)
-        fields = header_line(b"X-Request-Id", request_id) + self.head(target, said)
+        fields = header_line(b"X-Request-Id", request_id) + target.trace + self.head(target, said)
         where = (target.base_url, wire.path)
         while True:
             spoken = wire.say(said, target.model, stream)

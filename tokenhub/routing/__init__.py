@@ -10,8 +10,9 @@ from tokenhub.routing.decision import (
     SKIP_REASONS,
     Choose,
     decide,
+    propensities_of,
 )
-from tokenhub.routing.scores import COEFFICIENTS, NUMPY_ABOVE
+from tokenhub.routing.scores import COEFFICIENTS, NUMPY_ABOVE, Parts, parts_of
 
 __all__ = [
     "COEFFICIENTS",
@@ -24,5 +25,8 @@ __all__ = [
     "ROUTED_BY_ALIAS",
     "SKIP_REASONS",
     "Choose",
+    "Parts",
     "decide",
+    "parts_of",
+    "propensities_of",
 ]

@@ -333,9 +333,21 @@ def _move_up(ranked: list[_Ranked], front: Mapping[str, str]) -> None:
 
 def _draw(count: int, temperature: float, rng: random.Random) -> tuple[int, list[float]]:
     """Draw a rank by the softmax exp(-rank / temperature), and give every rank's chance."""
+    propensities = propensities_of(count, temperature)
+    return rng.choices(range(count), propensities)[0], propensities
+
+
+def propensities_of(count: int, temperature: float) -> list[float]:
+    """How likely each of `count` ranks, which are at least one, is to go first; see `decide`.
+
+    Args:
+        temperature: 0 takes the best.
+    """
+    if temperature <= 0:
+        return [1.0] + [0.0] * (count - 1)
     weights = [exp(-rank / temperature) for rank in range(count)]
     total = fsum(weights)
-    return rng.choices(range(count), weights)[0], [weight / total for weight in weights]
+    return [weight / total for weight in weights]
 
 
 def _last_resort(

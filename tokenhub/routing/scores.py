@@ -27,6 +27,15 @@ class Coefficients(NamedTuple):
     weight: float
 
 
+class Parts(NamedTuple):
+    """What a score is the sum of; below 0 speaks for the model."""
+
+    cost: float
+    latency: float
+    failure: float
+    weight: float
+
+
 _EVEN = Coefficients(0.25, 0.25, 0.25, 0.25)
 COEFFICIENTS: Mapping[Mode, Coefficients] = {
     "cheap": Coefficients(0.7, 0.1, 0.1, 0.1),
@@ -63,6 +72,31 @@ def scores_of(
     columns.append((-coefficients.weight, [model.weight for model in models]))
     add = _add_plainly if len(ids) <= NUMPY_ABOVE else _add_with_numpy
     return add(columns)
+
+
+def parts_of(
+    models: Sequence[Model], costs: Sequence[int | None], health: HealthView, mode: Mode
+) -> list[Parts]:
+    """What each score is made of: the same as `scores_of`, not added up.
+
+    Args:
+        costs: see `scores_of`.
+    """
+    coefficients, ids = COEFFICIENTS[mode], [model.id for model in models]
+    columns: tuple[_Column, ...] = (
+        (coefficients.cost, costs),
+        (coefficients.latency, [health.latency_ms.get(id_) for id_ in ids]),
+        (coefficients.failure, [health.failure_rate.get(id_) for id_ in ids]),
+        (-coefficients.weight, [model.weight for model in models]),
+    )
+    return [Parts(*parts) for parts in zip(*map(_shares, columns), strict=True)]
+
+
+def _shares(column: _Column) -> list[float]:
+    coefficient, values = column
+    complete = _completed(values)
+    top = max(complete, default=0)
+    return [coefficient * (value / top) if top > 0 else 0.0 for value in complete]
 
 
 def _add_plainly(columns: Sequence[_Column]) -> list[float]:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select
 
 from tokenhub.db.catalog_tables import models, price_versions, providers, routing_config
 from tokenhub.domain import Model, Price, Provider, RoutingDefaults
+from tokenhub.store.drains import delete_drain
 from tokenhub.store.statements import ONLY_ROW, page_of, upsert, upsert_revised
 
 PRICES = (
@@ -56,6 +57,11 @@ def save_provider(connection: Connection, provider: Provider, at: int) -> Provid
 
 def delete_provider(connection: Connection, provider_id: str) -> bool:
     """Delete a provider and its models; False if there was none."""
+    delete_drain(connection, ("provider", provider_id))
+    for model_id in connection.scalars(
+        select(models.c.id).where(models.c.provider_id == provider_id)
+    ).all():
+        delete_drain(connection, ("model", model_id))
     return connection.execute(delete(providers).where(providers.c.id == provider_id)).rowcount > 0
 
 
@@ -116,6 +122,7 @@ def save_model(connection: Connection, model: Model, at: int) -> Model:
 
 def delete_model(connection: Connection, model_id: str) -> bool:
     """Delete a model, but not its price versions; False if there was none."""
+    delete_drain(connection, ("model", model_id))
     return connection.execute(delete(models).where(models.c.id == model_id)).rowcount > 0
 
 

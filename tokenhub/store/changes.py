@@ -10,12 +10,14 @@ from sqlalchemy import Connection, case, func, insert, select, update
 from tokenhub.access import Admins
 from tokenhub.budgets import Budget, Subject
 from tokenhub.db.catalog_tables import changes, generation
-from tokenhub.domain import Alias, ApiKey, Model, Provider, RoutingDefaults, Team, VaultRow
+from tokenhub.domain import Alias, ApiKey, Drain, Model, Provider, RoutingDefaults, Team, VaultRow
 from tokenhub.store.admin import load_admins
 from tokenhub.store.aliases import load_aliases
 from tokenhub.store.budgets import load_budgets
 from tokenhub.store.catalog import find_routing, load_models, load_providers
+from tokenhub.store.drains import load_drains
 from tokenhub.store.keys import load_keys
+from tokenhub.store.options import LOG_LEVEL, find_option
 from tokenhub.store.teams import load_teams
 from tokenhub.store.vault import find_vault, load_provider_entries
 
@@ -43,6 +45,8 @@ class Loaded:
         keys: by digest, twice while the secret before the last is kept.
         sealed: the vault's entries of providers by name, still encrypted.
         vault: None = it was never set up.
+        log_level: "" = that of the settings.
+        drains: by kind and id, those that are over too.
     """
 
     generation: int
@@ -56,6 +60,8 @@ class Loaded:
     teams: dict[str, Team] = field(default_factory=dict)
     budgets: dict[Subject, tuple[Budget, ...]] = field(default_factory=dict)
     aliases: dict[str, Alias] = field(default_factory=dict)
+    log_level: str = ""
+    drains: dict[tuple[str, str], Drain] = field(default_factory=dict)
 
 
 def load_all(connection: Connection) -> Loaded:
@@ -72,6 +78,8 @@ def load_all(connection: Connection) -> Loaded:
         vault=find_vault(connection),
         sealed=load_provider_entries(connection),
         admins=load_admins(connection),
+        log_level=find_option(connection, LOG_LEVEL) or "",
+        drains=load_drains(connection),
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 
+import orjson
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -47,16 +49,54 @@ RETURNING fence
 """
 
 
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """What only a host's own memory knows, as it was when the host last said that it lives.
+
+    Args:
+        lag_secs: no record that its journal holds and the database does not is older.
+        waiting_bytes: how much those are.
+        set_aside: records of this run that the database would not take.
+        vault_locked: whether it has no key to open the vault with.
+        prices_at: when its price table was read, unix ms; 0 = never.
+        prices_error: why the last try to read it failed.
+        provider_answers: whether a provider that is no demo has answered it, if only a probe.
+    """
+
+    lag_secs: float = 0.0
+    waiting_bytes: int = 0
+    set_aside: int = 0
+    vault_locked: bool = False
+    prices_at: int = 0
+    prices_error: str = ""
+    provider_answers: bool = False
+
+
+def host_state_of(row: RowMapping) -> HostState | None:
+    """A host's state out of its row; None if it was one of another version, which said nothing."""
+    found = orjson.loads(row["state"])
+    known = {each.name: found[each.name] for each in fields(HostState) if each.name in found}
+    return HostState(**known) if known else None
+
+
 def beat_host(
-    connection: Connection, host_id: str, *, name: str, version: str, workers: int, started_at: int
+    connection: Connection,
+    host_id: str,
+    *,
+    name: str,
+    version: str,
+    workers: int,
+    started_at: int,
+    state: HostState | None = None,
 ) -> int:
-    """Say that a host lives, and since when by its own clock.
+    """Say that a host lives, since when by its own clock, and how it stands.
 
     Returns: how many hosts live, this one included.
     """
     values = {
         "name": name, "version": version, "workers": workers, "started_at": started_at,
         "seen_at": _now(connection), "ended_at": None,
+        "state": "{}" if state is None else orjson.dumps(asdict(state)).decode(),
     }  # fmt: skip
     upsert(connection, hosts, {"id": host_id}, values)
     found = connection.scalar(select(func.count()).where(_is_live(connection)))

@@ -6,41 +6,36 @@ they are: building SQLAlchemy parameters costs twice what the insert itself does
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, select, update
 
 from tokenhub.budgets import Account
+from tokenhub.db.columns import metadata
+from tokenhub.db.sums_tables import Family
 from tokenhub.db.traffic_tables import (
-    HISTOGRAM,
     attempts,
-    buckets,
+    events,
+    feedback,
     journal_offsets,
     openings,
     request_logs,
 )
+from tokenhub.store.feedback import tell_feedback
 from tokenhub.store.ledgers import Charge, charge_ledgers
 from tokenhub.store.logs import ATTEMPT_COLUMNS, IDENTITY, LOG_COLUMNS
+from tokenhub.store.rollups import changed
 from tokenhub.store.statements import insert_new
 from tokenhub.store.turns import see_newest
 
-BUCKET_KEY = (
-    "host_id", "start_at", "model_id", "provider_id", "api_key_id", "mode", "endpoint", "ending",
-    "team_id",
-)  # fmt: skip
-
-BUCKET_SUMS = (
-    "requests", "input_tokens", "output_tokens", "cost_nanousd", "unpriced", "latency_ms_sum",
-    "ttft_ms_sum", "ttft_count",
-)  # fmt: skip
-"""What a bucket adds up; the classes of its latency histogram follow."""
-
 _LOG = (*IDENTITY, *LOG_COLUMNS)
+_STARTED_AT = _LOG.index("started_at")
 _ATTEMPT = (*IDENTITY, "seq", "request_id", *ATTEMPT_COLUMNS)
 _OPENING = ("request_id", "host_id", "writer", "segment", "position", "opened_at", "payload")
-_ADDED = (*BUCKET_SUMS, *(f"h{number}" for number in range(HISTOGRAM)))
+_EVENT = ("host_id", "at", "type", "api_key_id", "fields")
+_FEEDBACK = ("at", "request_id", "api_key_id", "actor", "score", "label")
 
 # Postgres's own names of the types in the tables that are copied into.
 _PG_TYPES = {
@@ -49,6 +44,7 @@ _PG_TYPES = {
     "BIGINT": "int8",
     "BOOLEAN": "bool",
     "BLOB": "bytea",
+    "FLOAT": "float8",
 }
 
 Rows = Sequence[tuple[Any, ...]]
@@ -68,8 +64,10 @@ class Batch:
         attempts: (host_id, segment, position, seq, request_id, *ATTEMPT_COLUMNS).
         openings_new: (request_id, host_id, writer, segment, position, opened_at, payload).
         openings_done: ids of requests that had been opened before and have ended.
-        buckets: by BUCKET_KEY, what to add: BUCKET_SUMS, then the histogram.
+        sums: by family, then by host, time and the family's key: what to add, as its `values`.
         charges: what it adds to the books of keys and teams.
+        events: (host_id, at, type, api_key_id, fields).
+        feedback: (at, request_id, api_key_id, actor, score, label).
     """
 
     host_id: str
@@ -78,8 +76,10 @@ class Batch:
     attempts: Rows
     openings_new: Rows
     openings_done: Sequence[str]
-    buckets: dict[tuple[Any, ...], list[int]]
+    sums: Mapping[Family, Mapping[tuple[Any, ...], list[int]]]
     charges: dict[Account, Charge]
+    events: Rows = ()
+    feedback: Rows = ()
 
 
 def ingest(connection: Connection, batch: Batch) -> None:
@@ -98,7 +98,12 @@ def ingest(connection: Connection, batch: Batch) -> None:
         done = openings.c.request_id.in_(batch.openings_done)
         connection.execute(delete(openings).where(done))
     _insert(connection, openings, _OPENING, batch.openings_new)
-    _add_to_buckets(connection, batch.buckets)
+    for family, sums in batch.sums.items():
+        _add_to_buckets(connection, family, sums)
+    _insert(connection, events, _EVENT, batch.events)
+    _insert(connection, feedback, _FEEDBACK, batch.feedback)
+    if batch.logs or batch.feedback:
+        tell_feedback(connection, batch.host_id, _newest_at(batch))
     charge_ledgers(connection, batch.host_id, batch.charges)
 
 
@@ -128,6 +133,13 @@ def forget_positions(connection: Connection, host_id: str, segments: Sequence[in
     """Drop the positions of segments that exist no more; their numbers are never used again."""
     gone = journal_offsets.c.segment.in_(segments)
     connection.execute(delete(journal_offsets).where(journal_offsets.c.host_id == host_id, gone))
+
+
+def _newest_at(batch: Batch) -> int:
+    """When the last of its requests began, or was spoken of."""
+    began = (row[_STARTED_AT] for row in batch.logs)
+    newest: int = max(*began, *(row[0] for row in batch.feedback), 0)
+    return newest
 
 
 def _advance(connection: Connection, host_id: str, segment: int, *, old: int, new: int) -> bool:
@@ -173,14 +185,18 @@ def _copy(connection: Connection, table: Table, columns: Sequence[str], rows: Ro
             copy.write_row(row)
 
 
-def _add_to_buckets(connection: Connection, sums: dict[tuple[Any, ...], list[int]]) -> None:
+def _add_to_buckets(
+    connection: Connection, family: Family, sums: Mapping[tuple[Any, ...], list[int]]
+) -> None:
     if not sums:
         return
-    changed = ", ".join(f"{name} = buckets.{name} + excluded.{name}" for name in _ADDED)
-    inserted = _insert_sql(connection, buckets, (*BUCKET_KEY, *_ADDED))
+    table = metadata.tables[family.buckets]
+    key = ("host_id", "start_at", *family.key)
+    inserted = _insert_sql(connection, table, (*key, *family.values))
     # Never to one that was rolled up: its hour would not hear of it.
-    same = ", ".join((*BUCKET_KEY, "rolled_at"))
-    upsert = f"{inserted} ON CONFLICT ({same}) DO UPDATE SET {changed}"
+    same = ", ".join((*key, "rolled_at"))
+    grown = changed(family, table.name)
+    upsert = f"{inserted} ON CONFLICT ({same}) DO UPDATE SET {grown}"
     # In one order always, so that two ingesters can never wait for each other.
-    rows = [(*key, *values) for key, values in sorted(sums.items())]
+    rows = [(*each, *values) for each, values in sorted(sums.items())]
     connection.exec_driver_sql(upsert, rows)

@@ -5,7 +5,7 @@ When a key was last used is not in its row, which nobody but an administrator ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ from sqlalchemy import Connection, RowMapping, Select, and_, delete, func, selec
 
 from tokenhub.db.budget_tables import budget_credits, budgets
 from tokenhub.db.catalog_tables import api_keys, key_uses
-from tokenhub.db.traffic_tables import buckets
+from tokenhub.db.sums_tables import buckets
+from tokenhub.db.traffic_tables import events
 from tokenhub.domain import ApiKey, Limits
 from tokenhub.store.statements import insert_into, page_of
 
@@ -83,6 +84,19 @@ def count_keys_of(connection: Connection, team_id: str) -> int:
     """How many keys belong to a team."""
     query = select(func.count()).select_from(api_keys).where(api_keys.c.team_id == team_id)
     return connection.scalar(query) or 0
+
+
+def find_key_names(connection: Connection, ids: Collection[str]) -> dict[str, str]:
+    """The names of those of these keys that there are, by id."""
+    names = connection.execute(select(api_keys.c.id, api_keys.c.name))
+    return {row.id: row.name for row in names if row.id in ids}
+
+
+def find_key_tags(connection: Connection) -> dict[str, tuple[str, ...]]:
+    """The tags of those keys that have any, by id."""
+    found = connection.execute(select(api_keys.c.id, api_keys.c.tags))
+    tags = {row.id: tuple(orjson.loads(row.tags)) for row in found}
+    return {id_: each for id_, each in tags.items() if each}
 
 
 def save_key(connection: Connection, row: KeyRow) -> None:
@@ -206,6 +220,29 @@ def _api_key_from(row: RowMapping) -> ApiKey:
             name: Limits(**each) for name, each in orjson.loads(row["model_limits"]).items()
         },
     )
+
+
+def list_overdue_keys(connection: Connection, from_at: int, to_at: int) -> list[tuple[str, str]]:
+    """Keys, by id and name, whose rotation was due in a time and of which nobody was told.
+
+    Args:
+        from_at, to_at: unix ms.
+    """
+    row = api_keys.c
+    due_at = func.coalesce(row.rotated_at, row.created_at) + row.rotation_days * DAY_MS
+    is_told = (
+        select(events.c.id)
+        .where(
+            events.c.type == "key_rotation_expired",
+            events.c.at >= due_at,
+            events.c.api_key_id == row.id,
+        )
+        .exists()
+    )
+    query = select(row.id, row.name).where(
+        row.rotation_days > 0, due_at > from_at, due_at <= to_at, row.enabled, ~is_told
+    )
+    return [(each.id, each.name) for each in connection.execute(query)]
 
 
 def limits_from(row: RowMapping) -> Limits:

@@ -26,22 +26,22 @@ from sqlalchemy import (
 from tokenhub.db.admin_tables import admin_sessions
 from tokenhub.db.budget_tables import budget_alerts, budget_ledgers, budget_shares
 from tokenhub.db.catalog_tables import audit_logs, changes, price_versions
+from tokenhub.db.columns import metadata
+from tokenhub.db.sums_tables import FAMILIES, attempt_hours, rollup_hours
 from tokenhub.db.traffic_tables import (
     attempts,
-    buckets,
+    events,
+    feedback,
     hosts,
     idempotency_keys,
     job_runs,
     journal_offsets,
     openings,
     request_logs,
-    reward_logs,
-    rollup_hours,
-    tsdb_points,
 )
 from tokenhub.store.idempotency import IN_FLIGHT
 from tokenhub.store.logs import IDENTITY
-from tokenhub.store.rollups import find_oldest_unrolled
+from tokenhub.store.rollups import DAY_MS, find_oldest_unrolled
 
 ASKED_MS = 600_000
 """How long after the death of its owner somebody may still ask what became of a request."""
@@ -69,25 +69,34 @@ def prune_audit(connection: Connection, before: int, rows_max: int) -> int:
     return _delete(connection, audit_logs, audit_logs.c.at < before, rows_max, *order)
 
 
-def prune_rewards(connection: Connection, before: int, rows_max: int) -> int:
-    """What each answer was worth."""
-    return _delete_by(connection, reward_logs.c.at, before, rows_max)
+def prune_feedback(connection: Connection, before: int, rows_max: int) -> int:
+    """What was said of answers."""
+    return _delete_by(connection, feedback.c.at, before, rows_max)
+
+
+def prune_events(connection: Connection, before: int, rows_max: int) -> int:
+    """What has happened besides requests."""
+    return _delete_by(connection, events.c.at, before, rows_max)
 
 
 def prune_buckets(connection: Connection, before: int, rows_max: int) -> int:
     """Buckets that their hour has counted."""
-    is_old = and_(buckets.c.start_at < before, buckets.c.rolled_at > 0)
-    return _delete(connection, buckets, is_old, rows_max, buckets.c.start_at)
-
-
-def prune_points(connection: Connection, before: int, rows_max: int) -> int:
-    """Points of the time series."""
-    return _delete_by(connection, tsdb_points.c.at, before, rows_max)
+    counts = []
+    for family in FAMILIES:
+        row = metadata.tables[family.buckets].c
+        is_old = and_(row.start_at < before, row.rolled_at > 0)
+        counts.append(_delete(connection, row.start_at.table, is_old, rows_max, row.start_at))
+    return max(counts)
 
 
 def prune_hours(connection: Connection, before: int, rows_max: int) -> int:
-    """Sums by the hour; the days keep them."""
-    return _delete_by(connection, rollup_hours.c.start_at, before, rows_max)
+    """Sums of requests by the hour, whole days of them; the days keep what they say."""
+    return _delete_by(connection, rollup_hours.c.start_at, _midnight(before), rows_max)
+
+
+def prune_attempt_hours(connection: Connection, before: int, rows_max: int) -> int:
+    """Likewise of attempts."""
+    return _delete_by(connection, attempt_hours.c.start_at, _midnight(before), rows_max)
 
 
 def prune_changes(connection: Connection, before: int, rows_max: int) -> int:
@@ -188,6 +197,10 @@ def prune_positions(connection: Connection, before: int, rows_max: int) -> int:
 def _has_later_run() -> ColumnElement[bool]:
     later = job_runs.alias("later")
     return exists().where(later.c.job == job_runs.c.job, later.c.slot > job_runs.c.slot)
+
+
+def _midnight(at: int) -> int:
+    return at // DAY_MS * DAY_MS
 
 
 def _lost(before: int) -> Select[Any]:

@@ -115,6 +115,11 @@ class Vault:
         original."""
         return self._enabled and (self._memory.read() is None or self._is_left_alone())
 
+    @property
+    def locks_itself(self) -> bool:
+        """Whether it is to be locked when nobody has used it for long enough."""
+        return self._idle_ms > 0
+
     def unlock(self, password: str) -> bool:
         """Open the vault for all workers of this host; the first time, set it up.
 

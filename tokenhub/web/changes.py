@@ -20,7 +20,7 @@ from tokenhub.catalog import Change
 from tokenhub.errors import Conflict
 from tokenhub.services import Services
 from tokenhub.store.turns import take_turn
-from tokenhub.web import access, answers, guards
+from tokenhub.web import access, answers, guards, revisions
 
 TRIES = 5
 
@@ -39,13 +39,15 @@ class Subject(Generic[T]):
     Args:
         kind, id: see `catalog.Change`.
         find: reads it; None = there is none.
-        show: as it stands in answers and in the audit; never a secret.
+        show: as it stands in the audit; never a secret.
+        revision: which one it is, for `If-Match`; None = such things have none.
     """
 
     kind: str
     id: str
     find: Callable[[Connection], T | None]
     show: Callable[[T], Shown]
+    revision: Callable[[T], int] | None = None
 
 
 def save(
@@ -68,11 +70,13 @@ def save(
     Raises:
         Unavailable: the database is away.
         Conflict: others kept changing it.
+        InvalidRequest, PreconditionFailed: see `revisions`.
         TokenHubError: whatever `alter` or `write` refused; nothing was changed.
     """
 
     def attempt(before: T | None) -> T:
         after = alter(before)
+        check_revision(subject, before)
 
         def work(connection: Connection) -> T:
             _check(connection, subject, before)
@@ -101,10 +105,13 @@ def delete(
         remove: as `write` of `save`.
 
     Raises:
-        Unavailable, Conflict: as `save`.
+        Unavailable, Conflict, InvalidRequest, PreconditionFailed: as `save`.
     """
 
     def attempt(before: T | None) -> None:
+        if before is not None:  # else it is as it shall be
+            check_revision(subject, before)
+
         def work(connection: Connection) -> None:
             _check(connection, subject, before)
             remove(connection)
@@ -130,6 +137,14 @@ def change_of(
         request_id=guards.request_id(environ),
         detail="" if detail is None else orjson.dumps(detail).decode(),
     )
+
+
+def check_revision(subject: Subject[T], found: T | None) -> None:
+    """See `revisions.check`."""
+    if subject.revision is None:
+        revisions.refuse()
+    else:
+        revisions.check(None if found is None else subject.revision(found))
 
 
 def _retry(hub: Services, subject: Subject[T], attempt: Callable[[T | None], R]) -> R:

@@ -14,7 +14,7 @@ from tokenhub.dialects import DIALECTS
 from tokenhub.dialects.dialect import Dialect
 from tokenhub.errors import NotFound, TokenHubError, UpstreamRefused
 from tokenhub.web.answers import rfc3339
-from tokenhub.web.guards import client_request_id, request_id
+from tokenhub.web.guards import CODE, client_request_id, request_id
 
 log = logging.getLogger("tokenhub.web")
 
@@ -39,6 +39,7 @@ def register(app: Flask) -> None:
 
 def _show(error: Any) -> Response:
     spoken, our_id = _dialect_of(request.path), request_id(request.environ)
+    request.environ[CODE] = error.code
     body = None
     if isinstance(error, UpstreamRefused):  # the provider's own verdict, if it is one
         body = spoken.relayed_error(error.body, error.status, our_id)

@@ -77,15 +77,49 @@ def read_fields(
     return values
 
 
-def read_page(*, default: int = LIST_LIMIT) -> Page:
+def read_page(*others: str, default: int = LIST_LIMIT) -> Page:
     """`limit` (1 to 1000) and `offset` of the query string.
 
+    Args:
+        others: what else may be asked for, by whoever reads it.
+
     Raises:
-        InvalidRequest: not a whole number, or out of range.
+        InvalidRequest: not a whole number, or out of range; or something else is asked for.
     """
+    check_query("limit", "offset", *others)
     return Page(
         _query_integer("limit", 1, LIST_LIMIT, default), _query_integer("offset", 0, 2**31, 0)
     )
+
+
+def check_query(*known: str) -> None:
+    """Make sure that the query string asks for nothing else, and for nothing twice.
+
+    Raises:
+        InvalidRequest: naming the first parameter that is unknown or repeated.
+    """
+    for name, values in request.args.lists():
+        if name not in known:
+            shown = name[:SHOWN_CHARS]
+            there_are = "known are: " + ", ".join(known) if known else "there are none here"
+            raise InvalidRequest(
+                f"unknown query parameter {shown!r}; {there_are}", code="unknown_field", param=shown
+            )
+        if len(values) > 1:
+            raise _wrong(name, "may be given only once")
+
+
+def read_switch(name: str, *others: str) -> bool:
+    """A `true` or `false` of the query string; false where it is not given.
+
+    Args:
+        others: see `read_page`.
+
+    Raises:
+        InvalidRequest: any other word, or something else is asked for.
+    """
+    check_query(name, *others)
+    return bool(one_of("true", "false")(name, request.args.get(name, "false")) == "true")
 
 
 def path_id(text: str) -> str:

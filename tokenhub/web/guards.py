@@ -19,15 +19,18 @@ from flask import current_app, request
 from tokenhub.board.board import unix_ms
 from tokenhub.catalog import Snapshot
 from tokenhub.config import Network
-from tokenhub.domain import ApiKey, Caller, Team
+from tokenhub.domain import ApiKey, Caller, Team, Trace
 from tokenhub.errors import BodyTooLarge, PermissionDenied, Unauthenticated
 from tokenhub.keys import digest_of
 from tokenhub.limiter import Surface
 from tokenhub.services import Services
+from tokenhub.tracing import Tracer
 
 log = logging.getLogger("tokenhub.web")
 
 REQUEST_ID = "tokenhub.request_id"
+CALLER, OUTCOME, CODE = "tokenhub.caller", "tokenhub.outcome", "tokenhub.code"
+"""Where an environ has who asked, what it came to and why it was refused, for the access log."""
 
 RANDOM_BYTES = 10
 
@@ -98,13 +101,15 @@ def admit(hub: Services, snapshot: Snapshot, scope: str | None) -> Caller:
         raise PermissionDenied(f"the API key lacks the scope {scope!r}")
     if not hub.keys.verify(token, key):
         raise Unauthenticated("the API key is not valid")
-    return Caller(
+    caller = environ[CALLER] = Caller(
         key=key,
         client_ip=address,
         request_id=request_id(environ),
         client_request_id=client_request_id(environ),
         team=team,
+        trace=None if hub.tracer is None else _trace(hub.tracer, environ),
     )
+    return caller
 
 
 def token_of(environ: Environ) -> str:
@@ -186,6 +191,10 @@ def is_within(address: str, networks: tuple[Network, ...]) -> bool:
     # As a socket for both kinds tells an IPv4 address.
     mapped = parsed.ipv4_mapped if parsed.version == 6 else None
     return any((mapped or parsed) in network for network in networks)
+
+
+def _trace(tracer: Tracer, environ: Environ) -> Trace:
+    return tracer.begin(environ.get("HTTP_TRACEPARENT", ""), environ.get("HTTP_TRACESTATE", ""))
 
 
 def _find_key(snapshot: Snapshot, token: str) -> ApiKey:

@@ -50,7 +50,7 @@ def count() -> Response:
     try:
         asked = _with_headers(read_count(guards.read_body(hub)))
         given = Given(asked.body.pop(FIELD, None))
-        policy = request_policy(snapshot, caller.key, request.environ, given)
+        policy, _ = request_policy(snapshot, caller.key, request.environ, given)
         told = count_tokens(hub.gateway, caller, snapshot, asked, policy)
     finally:
         if ticket is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tokenhub.catalog import Snapshot
@@ -47,6 +48,11 @@ _HEADERS = {
 }
 VARIABLES = {"HTTP_" + name.upper().replace("-", "_"): word for word, name in _HEADERS.items()}
 _NUMBERS = ("max_budget_usd", "max_latency_ms", "min_weight")
+_LISTS = ("tags", "fallbacks", "exclude")
+
+OF_KEY, OF_HEADER, OF_BODY, OF_DIRECTIVE = "key", "header", "body", "directive"
+"""Where a value of a policy comes from."""
+NOWHERE: Mapping[str, str] = MappingProxyType({})
 
 Values = dict[str, Any]
 
@@ -64,9 +70,22 @@ class Given(NamedTuple):
     directive: Directive = NOTHING
 
 
+class Said(NamedTuple):
+    """What a request says, checked; what it does not say is missing."""
+
+    in_body: Values
+    in_headers: Values
+    directive: Directive = NOTHING
+
+
+Ruling = tuple[Policy, Mapping[str, str]]
+"""What applies, and where each value of it that is not the default comes from: key, header, body
+or directive."""
+
+
 def request_policy(
     snapshot: Snapshot, key: ApiKey, environ: Mapping[str, Any], given: Given
-) -> Policy:
+) -> Ruling:
     """What applies to a request.
 
     A budget or a latency that it gives is hard. Those of its key it can lower, and never raise; the
@@ -79,10 +98,16 @@ def request_policy(
     # A view of the environment's keys: it looks for our seven names, and not through all of them.
     says_nothing = environ.keys().isdisjoint(VARIABLES)
     if says_nothing and given.value is None and given.directive is NOTHING:
-        return policy
+        return policy, dict.fromkeys(key.policy, OF_KEY) if key.policy else NOWHERE
     in_body = _from_object(given.value, given.field)
     in_headers = {} if says_nothing else _from_headers(environ)
-    directive = given.directive
+    return rule(snapshot, key, Said(in_body, in_headers, given.directive))
+
+
+def rule(snapshot: Snapshot, key: ApiKey, said: Said) -> Ruling:
+    """What applies to a request that says this; see `request_policy`."""
+    policy = default_policy(snapshot, key)
+    in_body, in_headers, directive = said
     mode = in_headers.get("mode") or directive.mode or in_body.get("mode")
     values = {**in_body, **in_headers}
     policy = replace(
@@ -93,7 +118,8 @@ def request_policy(
         fallbacks=values.get("fallbacks"),
         exclude=frozenset(values.get("exclude", ())),
     )
-    return _limited(policy, key.policy, values, directive)
+    policy = _limited(policy, key.policy, values, directive)
+    return policy, {**_words_from(key, said), **_numbers_from(key, said)}
 
 
 def default_policy(snapshot: Snapshot, key: ApiKey) -> Policy:
@@ -110,6 +136,51 @@ def default_policy(snapshot: Snapshot, key: ApiKey) -> Policy:
     if "max_budget_usd" in own:
         own["max_budget_nanousd"] = nanos_from_usd(own.pop("max_budget_usd"))
     return replace(policy, **own)
+
+
+def _words_from(key: ApiKey, said: Said) -> dict[str, str]:
+    """Where the mode and the lists come from."""
+    in_body, in_headers, directive = said
+    found = {word: OF_BODY for word in _LISTS if _is_said(in_body, word)}
+    found |= {word: OF_HEADER for word in _LISTS if _is_said(in_headers, word)}
+    for is_said, source in (
+        (in_headers.get("mode"), OF_HEADER),
+        (directive.mode, OF_DIRECTIVE),
+        (in_body.get("mode"), OF_BODY),
+        (key.policy.get("mode"), OF_KEY),
+    ):
+        if is_said:
+            return {"mode": source, **found}
+    return found
+
+
+def _is_said(values: Values, word: str) -> bool:
+    """An empty list says nothing, but for fallbacks: nobody else may answer."""
+    return bool(values.get(word)) or (word == "fallbacks" and values.get(word) is not None)
+
+
+def _numbers_from(key: ApiKey, said: Said) -> dict[str, str]:
+    """Where the limits and the least weight come from: of several the tightest, ties to the key."""
+    in_body, in_headers, directive = said
+    found = {}
+    for word, in_directive in (
+        ("max_budget_usd", directive.max_budget_nanousd),
+        ("max_latency_ms", directive.max_latency_ms),
+        ("min_weight", directive.min_weight),
+    ):
+        source = OF_HEADER if word in in_headers else OF_BODY
+        own: Any = key.policy.get(word, 0)
+        given: Any = in_headers.get(word, in_body.get(word, 0))
+        if word == "max_budget_usd":
+            own, given = _nanos(own), _nanos(given)
+        values = {OF_KEY: own, source: given, OF_DIRECTIVE: in_directive}
+        values = {name: value for name, value in values.items() if value}
+        if not values and word in key.policy:
+            found[word] = OF_KEY
+        elif values:
+            tightest = max if word == "min_weight" else min
+            found[word] = tightest(values, key=values.__getitem__)
+    return found
 
 
 def _limited(

@@ -6,15 +6,16 @@ import hmac
 from pathlib import Path
 from typing import Any
 
+import gevent
 from flask import Blueprint, Response, current_app, request
 from flask.blueprints import BlueprintSetupState
 from prometheus_client import CollectorRegistry
 from prometheus_flask_exporter import PrometheusMetrics
 
-from tokenhub import __version__
+from tokenhub import __version__, host
 from tokenhub.errors import Unauthenticated
 from tokenhub.services import Services
-from tokenhub.telemetry import BoardCollector
+from tokenhub.telemetry import BoardCollector, Facts
 from tokenhub.web import access, guards
 from tokenhub.web.answers import answer
 
@@ -107,7 +108,15 @@ def _exporter(hub: Services) -> Any:
     found = current_app.extensions.get(EXPORTER)
     if found is None:
         registry = CollectorRegistry()
-        registry.register(BoardCollector(hub.board, lambda: hub.catalog.latest().version, exists))
+        facts = Facts(
+            catalog_version=lambda: hub.catalog.latest().version,
+            exists=exists,
+            vault_is_locked=lambda: hub.vault.is_locked,
+            journal_directory=host.journal_directory(hub.settings),
+            journal_bytes_max=hub.settings.journal_max_mb << 20,
+            version=__version__,
+        )
+        registry.register(BoardCollector(hub.board, facts, pause=gevent.sleep))
         found = current_app.extensions[EXPORTER] = PrometheusMetrics(
             app=None, path=None, export_defaults=False, registry=registry
         )

@@ -151,8 +151,9 @@ def _serve(
         hub.recorder.abandon()
         raise
     with begin(hub.gateway, caller, snapshot, endpoint, ticket=ticket) as exchange:
+        request.environ[guards.OUTCOME] = exchange.outcome
         asked = way.read(read_body())
-        policy = request_policy(
+        policy, exchange.outcome.policy_from = request_policy(
             snapshot, caller.key, request.environ, _given(hub, caller.key, way, asked)
         )
         if asked.stream:

@@ -43,6 +43,8 @@ VALUE_CHARS_MAX = 65_536
 def require_admin() -> None:
     """Nothing here is for anybody else."""
     access.require_admin(guards.services(), "owner")
+    if request.endpoint != f"{blueprint.name}.{list_secrets.__name__}":
+        forms.check_query()
 
 
 @blueprint.post("/unlock")

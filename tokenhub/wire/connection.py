@@ -32,6 +32,11 @@ PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 ANTHROPIC_PATH = "/v1/messages"
+OnAnswer = Callable[[Environ, int, int, float], None]
+"""Told of a request that has ended: its environ, the status (0 = nothing was answered), the bytes
+of the body that left, and the seconds it took. Of what was no HTTP the environ has only what is
+known."""
+
 NOBODY_TO_TELL = (ClientClosed, gevent.GreenletExit, SystemExit)
 """The client is gone, or the worker is going."""
 
@@ -56,6 +61,7 @@ class Host(Protocol):
     limits: SimpleNamespace
     environ: Environ
     heads: HeadWriter
+    on_answer: OnAnswer | None
     alive: bool
     """False once the worker is to end: no connection goes on after its request."""
 
@@ -150,8 +156,13 @@ class Connection:
         try:
             return HubRequest(self._host.limits, reader, self._peer, self._requests)
         except (TimeoutError, ParseException) as error:
-            target = first.lstrip(b"\r\n").partition(b" ")[2][:99].decode("latin-1")
-            self._refuse(wire.refusal_of(error), target)
+            method, _, rest = first.lstrip(b"\r\n")[:999].decode("latin-1").partition(" ")
+            target = rest.partition(" ")[0].partition("?")[0]
+            refusal = wire.refusal_of(error)
+            if self._host.on_answer is not None:
+                known = {"REQUEST_METHOD": method, "PATH_INFO": target}
+                self._note({**self._template, **known}, refusal.status, 0, time.monotonic())
+            self._refuse(refusal, target)
         except OSError:
             pass  # gone in the middle of a head
         return None
@@ -168,7 +179,11 @@ class Connection:
         self._continue_due = request._expected_100_continue
         reply = Reply(self._host.heads, request, self._send, self._keeps)
         started = time.monotonic()
-        refusal = self._answer(environ, reply)
+        try:
+            refusal = self._answer(environ, reply)
+        except NOBODY_TO_TELL:
+            self._note(environ, reply.status if reply.head_sent else "0", reply.sent, started)
+            raise
         took_secs = time.monotonic() - started
         if refusal is None:
             goes_on = self._finish_body(reply)
@@ -179,6 +194,8 @@ class Connection:
             goes_on = self._refuse(refusal, request.path, is_head=request.method == "HEAD")
         if self._host.log.access_log_enabled:
             self._host.log.access(reply, request, environ, timedelta(seconds=took_secs))
+        if self._host.on_answer is not None:
+            self._note(environ, reply.status, reply.sent, started)
         self._host.count_request()
         return goes_on
 
@@ -208,6 +225,15 @@ class Connection:
             logger.exception("request failed", extra={"method": environ["REQUEST_METHOD"]})
             return wire.FAILED
         return None
+
+    def _note(self, environ: Environ, status: str, sent: int, started: float) -> None:
+        """Tell who wants to know that a request has ended."""
+        if self._host.on_answer is None:
+            return
+        try:
+            self._host.on_answer(environ, int(status[:3]), sent, time.monotonic() - started)
+        except Exception:  # the client has its answer, and the connection goes on
+            logger.exception("request cannot be noted")
 
     def _keeps(self) -> bool:
         """Whether the connection can go on after the answer that is about to begin."""

@@ -16,7 +16,8 @@ from tokenhub.board.board import unix_ms
 from tokenhub.domain import Alias, Variant
 from tokenhub.errors import Conflict, InvalidRequest, NotFound
 from tokenhub.services import Services
-from tokenhub.web import changes, forms, guards
+from tokenhub.web import changes, forms, guards, revisions
+from tokenhub.web.admin import dependents
 from tokenhub.web.answers import answer, listing, read, rfc3339
 
 routes = Blueprint("aliases", __name__)
@@ -36,8 +37,10 @@ def list_all() -> Response:
 def get(name: str) -> Response:
     """One alias; names may hold slashes."""
     name = forms.path_id(name)
+    forms.check_query()
     found = read(guards.services(), lambda connection: store.find_alias(connection, name))
-    return answer(record(_required(found)))
+    alias = _required(found)
+    return revisions.answer_of(record(alias), alias.revision)
 
 
 @routes.put("/aliases/<path:name>")
@@ -70,9 +73,11 @@ def patch(name: str) -> Response:
 
 @routes.delete("/aliases/<path:name>")
 def delete(name: str) -> Response:
-    """Remove an alias; well even if there is none."""
+    """Remove an alias; well even if there is none. A dry run says who would miss it."""
     hub = guards.services()
     name = forms.path_id(name)
+    if forms.read_switch("dry_run"):
+        return dependents.foresee(hub, _subject(name), dependents.of_alias)
     changes.delete(
         hub,
         _subject(name),
@@ -84,6 +89,11 @@ def delete(name: str) -> Response:
 
 def record(alias: Alias) -> dict[str, Any]:
     """An alias as the API shows it."""
+    return {**_shown(alias), "revision": alias.revision}
+
+
+def _shown(alias: Alias) -> dict[str, Any]:
+    """What an administrator sets of it, and when."""
     return {
         "name": alias.name,
         "variants": [variant._asdict() for variant in alias.variants],
@@ -111,7 +121,7 @@ def _save(
         store.save_alias(connection, after, after.updated_at)
 
     stored = changes.save(hub, _subject(name), action, alter=alter, write=write)
-    return answer(record(stored))
+    return revisions.answer_of(record(stored), stored.revision)
 
 
 def _refuse_aliases(connection: Connection, alias: Alias) -> None:
@@ -139,7 +149,8 @@ def _subject(name: str) -> changes.Subject[Alias]:
         kind="alias",
         id=name,
         find=lambda connection: store.find_alias(connection, name),
-        show=record,
+        show=_shown,
+        revision=lambda alias: alias.revision,
     )
 
 

@@ -50,7 +50,7 @@ HOST_GONE_SECS = 60
 def list_all() -> Response:
     """Every budget with its books of the running period; of one subject with `subject_kind` and
     `subject_id`."""
-    page, now = forms.read_page(), unix_ms()
+    page, now = forms.read_page("subject_kind", "subject_id"), unix_ms()
     subject = _asked_subject()
 
     def work(connection: Connection) -> tuple[list[dict[str, Any]], int]:
@@ -87,6 +87,7 @@ def put(kind: str, subject_id: str, period: str) -> Response:
 @routes.delete("/budgets/<kind>/<path:subject_id>/<period>")
 def delete(kind: str, subject_id: str, period: str) -> Response:
     """Remove a budget; well even if there is none. What was spent stays known."""
+    forms.check_query()
     hub = guards.services()
     subject, checked = _subject_in(kind, subject_id), _period_in(period)
     changes.delete(
@@ -162,7 +163,7 @@ def release() -> Response:
 @routes.get("/spend")
 def spend() -> Response:
     """What was spent, from the ledgers: by key or team, by day, month or altogether."""
-    page = forms.read_page()
+    page = forms.read_page("by", "period", "id", "from", "to")
     kind = _query("by", SUBJECT_KINDS, "key")
     period = _query("period", PERIODS, "month")
     from_at, to_at = _moment("from"), _moment("to")

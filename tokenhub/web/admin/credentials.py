@@ -36,6 +36,7 @@ MODEL_FIELDS = (
 @routes.get("/credentials-file")
 def report() -> Response:
     """What was last applied, on whichever host, and how the file of this host is now."""
+    forms.check_query()
     hub = guards.services()
     path = hub.settings.credentials_file
     entries = read(hub, store.list_file_entries)

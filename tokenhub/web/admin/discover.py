@@ -28,6 +28,7 @@ _NOT_REACHED = {
 @routes.get("/providers/<path:provider_id>/discover")
 def discover(provider_id: str) -> Response:
     """Ask a provider for its models, with its own key, whether it is enabled or not."""
+    forms.check_query()
     hub = guards.services()
     provider_id = forms.path_id(provider_id)
     snapshot = hub.catalog.current()
@@ -51,10 +52,10 @@ def _list(hub: Services, provider: Provider) -> list[ModelListing]:
     try:
         return discovery.list_models(adapter, provider, api_key)
     except ProviderError as error:
-        raise _told(error) from None
+        raise told(error) from None
 
 
-def _told(error: ProviderError) -> RoutingError:
+def told(error: ProviderError) -> RoutingError:
     """The provider's failure as ours to report: its status is a detail, its text is not told."""
     details = {"error_class": error.error_class, "upstream_status": error.status}
     if error.error_class in _KEY_REFUSED:

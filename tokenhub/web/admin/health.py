@@ -1,17 +1,19 @@
-"""How models and providers are doing on this host, and the way to forgive them by hand."""
+"""How models and providers are doing on this host."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, Response
 
+from tokenhub.board.board import unix_ms
 from tokenhub.board.vitals import Probe, Vital
 from tokenhub.board.windows import WINDOW_MS, WINDOWS
 from tokenhub.catalog import Snapshot
-from tokenhub.errors import NotFound
-from tokenhub.web import changes, forms, guards
+from tokenhub.domain import Drain
+from tokenhub.web import forms, guards
 from tokenhub.web.answers import answer, rfc3339
 
 routes = Blueprint("health", __name__)
@@ -24,65 +26,66 @@ UNKNOWN = "unknown"
 def health() -> Response:
     """How the last minute's attempts went, on this host: by provider and by model."""
     hub = guards.services()
+    forms.check_query()
     snapshot = hub.catalog.current()
     vitals = {(each.kind, each.id): each for each in hub.board.vitals.list_all()}
-    models = [vitals["model", id_] for id_ in sorted(snapshot.models) if ("model", id_) in vitals]
+    drains = {who: find_drain(snapshot, *who) for who in snapshot.drains}
+    models = [
+        drained(vitals["model", id_], drains.get(("model", id_)))
+        for id_ in sorted(snapshot.models)
+        if ("model", id_) in vitals
+    ]
     provider_of = {each.id: each.provider_id for each in snapshot.models.values()}
     providers = []
     for provider_id in sorted(snapshot.providers):
         theirs = [each for each in models if provider_of[each.id] == provider_id]
+        drain = drains.get(("provider", provider_id))
         own = vitals.get(("provider", provider_id)) or Vital("provider", provider_id)
-        providers.append({"provider_id": provider_id, **_provider(own, theirs)})
+        told = _provider(drained(own, drain), theirs, drain)
+        providers.append({"provider_id": provider_id, **told})
     return answer(
         {
             "host": hub.host_id,
             "window_secs": WINDOWS * WINDOW_MS // 1000,
             "providers": providers,
             "models": [
-                {"model_id": each.id, "provider_id": provider_of[each.id], **_shown(each)}
+                {
+                    "model_id": each.id,
+                    "provider_id": provider_of[each.id],
+                    **shown(each, drains.get(("model", each.id))),
+                }
                 for each in models
             ],
         }
     )
 
 
-@routes.post("/health/<path:subject_id>/clear")
-def clear(subject_id: str) -> Response:
-    """Close the breakers of a model, or of a provider and its models, here and on all hosts."""
-    hub = guards.services()
-    subject_id = forms.path_id(subject_id)
-    snapshot = hub.catalog.current()
-    subjects = _subjects(snapshot, subject_id)
-    if not subjects:
-        raise NotFound("there is no such provider or model", param="id")
-    open_now = sorted(
-        f"{each.kind} {each.id}"
-        for each in hub.board.vitals.list_all()
-        if (each.kind, each.id) in subjects and each.share < 1
+def find_drain(snapshot: Snapshot, kind: str, id_: str) -> Drain | None:
+    """The drain that keeps a provider or a model out of use now."""
+    drain = snapshot.drains.get((kind, id_))
+    return drain if drain is not None and drain.until_at > unix_ms() else None
+
+
+def drained(vital: Vital, drain: Drain | None) -> Vital:
+    """How something is that an operator keeps out of use."""
+    if drain is None:
+        return vital
+    left_secs = (drain.until_at - unix_ms()) / 1000
+    return replace(
+        vital,
+        state="down",
+        share=0.0,
+        cooldown_until=max(vital.cooldown_until, drain.until_at),
+        cooldown_secs_left=max(vital.cooldown_secs_left, left_secs),
     )
-    change = changes.change_of(
-        hub,
-        "health",
-        subject_id,
-        action="health.clear",
-        detail={"before": {"held_back": open_now}, "after": {"held_back": []}},
-    )
-    hub.catalog.apply(change, lambda connection: None)
-    hub.catalog.current()  # which does it: this worker is told as all the others are
-    return answer({"ok": True})
 
 
-def _subjects(snapshot: Snapshot, subject_id: str) -> set[tuple[str, str]]:
-    """What an id stands for: kind and id of each."""
-    found = {("model", subject_id)} if subject_id in snapshot.models else set()
-    if subject_id in snapshot.providers:
-        theirs = {m.id for m in snapshot.models.values() if m.provider_id == subject_id}
-        found |= {("provider", subject_id), *(("model", each) for each in theirs)}
-    return found
+def shown(vital: Vital, drain: Drain | None) -> dict[str, Any]:
+    """One row's last minute and its breaker, in the original's fields and more.
 
-
-def _shown(vital: Vital) -> dict[str, Any]:
-    """One row's last minute and its breaker, in the original's fields and more."""
+    Args:
+        vital: see `drained`.
+    """
     return {
         "state": vital.state,
         "total_requests": vital.successes + vital.failures,
@@ -97,10 +100,11 @@ def _shown(vital: Vital) -> dict[str, Any]:
         "share": vital.share,
         "cooldown_secs_left": vital.cooldown_secs_left,
         "openings": vital.openings,
+        "drained_until": rfc3339(drain.until_at if drain else None),
     }
 
 
-def _provider(own: Vital, models: Sequence[Vital]) -> dict[str, Any]:
+def _provider(own: Vital, models: Sequence[Vital], drain: Drain | None) -> dict[str, Any]:
     """A provider's row, and what only its models can tell: their own failures are not in it.
 
     Args:
@@ -110,17 +114,18 @@ def _provider(own: Vital, models: Sequence[Vital]) -> dict[str, Any]:
     failed_last = max(everybody, key=lambda each: each.last_failure_at)
     state = _state(own, models)
     return {
-        **_shown(own),
+        **shown(own, drain),
         "state": state,
         "consec_errors": max(each.failures_in_a_row for each in everybody),
         "last_error": failed_last.last_error,
         "last_error_time": rfc3339(failed_last.last_failure_at),
         "cooldown_until": rfc3339(_cooldown_until(own, models) if state == "down" else None),
-        "probe": _probe(own.probe),
+        "probe": shown_probe(own.probe),
     }
 
 
-def _probe(probe: Probe | None) -> dict[str, Any] | None:
+def shown_probe(probe: Probe | None) -> dict[str, Any] | None:
+    """What the latest probe found; null = nobody asked."""
     if probe is None:
         return None
     return {
@@ -133,10 +138,12 @@ def _probe(probe: Probe | None) -> dict[str, Any] | None:
 
 def _state(own: Vital, models: Sequence[Vital]) -> str:
     """down when it is itself or all its models are; healthy when nobody is anything else."""
+    if own.state == "down":
+        return "down"
     if not models and not own.last_success_at and not own.last_failure_at:
         return UNKNOWN
     states = {each.state for each in models}
-    if own.state == "down" or states == {"down"}:
+    if states == {"down"}:
         return "down"
     return "healthy" if states | {own.state} == {"healthy"} else "degraded"
 

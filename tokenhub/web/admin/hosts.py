@@ -23,6 +23,7 @@ def list_all() -> Response:
 
 
 def _host(row: RowMapping) -> dict[str, Any]:
+    state = store.host_state_of(row) if row["is_live"] else None
     return {
         "id": row["id"],
         "name": row["name"],
@@ -33,4 +34,8 @@ def _host(row: RowMapping) -> dict[str, Any]:
         "ended_at": rfc3339(row["ended_at"]),
         "is_live": bool(row["is_live"]),
         "is_leader": bool(row["is_leader"]),
+        "lag_secs": None if state is None else state.lag_secs,
+        "waiting_bytes": None if state is None else state.waiting_bytes,
+        "set_aside": None if state is None else state.set_aside,
+        "vault_locked": None if state is None else state.vault_locked,
     }

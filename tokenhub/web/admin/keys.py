@@ -16,8 +16,8 @@ from tokenhub.errors import InvalidRequest, NotFound
 from tokenhub.keys import IssuedKey, issue, parse_expiry, parse_grace, parse_scopes
 from tokenhub.pricing import usd
 from tokenhub.store import KeyRow
-from tokenhub.web import changes, forms, guards
-from tokenhub.web.admin import allowances, budgets
+from tokenhub.web import changes, forms, guards, revisions
+from tokenhub.web.admin import allowances, budgets, dependents
 from tokenhub.web.answers import answer, listing, read, rfc3339
 
 routes = Blueprint("keys", __name__)
@@ -41,7 +41,9 @@ def create() -> Response:
         hub, _subject(issued.id), "apikey.create", alter=lambda _: row, write=_write
     )
     told = {key: value for key, value in record(stored).items() if key in TOLD}
-    return answer({**_secret(issued), "prefix": issued.prefix, **told})
+    return revisions.answer_of(
+        {**_secret(issued), "prefix": issued.prefix, **told}, stored.key.revision
+    )
 
 
 @routes.get("/apikeys")
@@ -65,7 +67,7 @@ def patch(key_id: str) -> Response:
         alter=lambda before: _altered(_required(before), given),
         write=_write,
     )
-    return answer({"ok": True, "apikey": record(stored)})
+    return revisions.answer_of({"ok": True, "apikey": record(stored)}, stored.key.revision)
 
 
 @routes.post("/apikeys/<path:key_id>/rotate")
@@ -94,15 +96,19 @@ def rotate(key_id: str) -> Response:
         return replace(old, key=key, rotated_at=now)
 
     stored = changes.save(hub, _subject(key_id), "apikey.rotate", alter=alter, write=_write)
-    told = {"id": key_id, "prefix": issued.prefix}
-    return answer({**_secret(issued), **told, "previous_until": rfc3339(stored.key.previous_until)})
+    key = stored.key
+    told = {"id": key_id, "prefix": issued.prefix, "revision": key.revision}
+    until = rfc3339(key.previous_until)
+    return revisions.answer_of({**_secret(issued), **told, "previous_until": until}, key.revision)
 
 
 @routes.delete("/apikeys/<path:key_id>")
 def delete(key_id: str) -> Response:
-    """Revoke a key for good; well even if there is none."""
+    """Revoke a key for good; well even if there is none. A dry run says what goes with it."""
     hub = guards.services()
     key_id = forms.path_id(key_id)
+    if forms.read_switch("dry_run"):
+        return dependents.foresee(hub, _subject(key_id), dependents.of_key)
 
     def remove(connection: Connection) -> None:
         budgets.drop(connection, ("key", key_id))
@@ -113,7 +119,13 @@ def delete(key_id: str) -> Response:
 
 
 def record(row: KeyRow) -> dict[str, Any]:
-    """A key as the API shows it; scopes are, as in the original, a string that holds JSON."""
+    """A key as the API shows it."""
+    return {**_shown(row), "revision": row.key.revision}
+
+
+def _shown(row: KeyRow) -> dict[str, Any]:
+    """What there is of it but its secret; scopes are, as in the original, a string that holds
+    JSON."""
     key = row.key
     return {
         "id": key.id,
@@ -144,7 +156,7 @@ def record(row: KeyRow) -> dict[str, Any]:
     }
 
 
-TOLD = ("id", "name", "scopes", "expires_at")
+TOLD = ("id", "name", "scopes", "expires_at", "revision")
 """What of the record the one who made the key is told."""
 
 
@@ -189,7 +201,8 @@ def _subject(key_id: str) -> changes.Subject[KeyRow]:
         kind="key",
         id=key_id,
         find=lambda connection: store.find_key_row(connection, key_id),
-        show=record,
+        show=_shown,
+        revision=lambda row: row.key.revision,
     )
 
 

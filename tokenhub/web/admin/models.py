@@ -17,7 +17,8 @@ from tokenhub.errors import Conflict, InvalidRequest, NotFound
 from tokenhub.ids import MODEL_ID_BYTES_MAX
 from tokenhub.pricing import PRICE_NAMES, shown_prices
 from tokenhub.services import Services
-from tokenhub.web import changes, forms, guards
+from tokenhub.web import changes, forms, guards, revisions
+from tokenhub.web.admin import dependents
 from tokenhub.web.answers import answer, listing, read
 
 routes = Blueprint("models", __name__)
@@ -39,8 +40,8 @@ def upsert() -> Response:
     hub = guards.services()
     values = forms.read_fields(hub, FIELDS, required=("id", "provider_id"))
     fresh = new_model(values.pop("id"), values["provider_id"], values.get("upstream_model", ""))
-    _save(hub, "model.upsert", fresh.id, values=values, base=lambda _: fresh)
-    return answer({"ok": True})
+    stored = _save(hub, "model.upsert", fresh.id, values=values, base=lambda _: fresh)
+    return revisions.answer_of({"ok": True, "revision": stored.revision}, stored.revision)
 
 
 @routes.get("/models")
@@ -67,14 +68,16 @@ def patch(model_id: str) -> Response:
         return before
 
     stored = _save(hub, "model.patch", model_id, values=values, base=base)
-    return answer({"ok": True, "model": record(stored)})
+    return revisions.answer_of({"ok": True, "model": record(stored)}, stored.revision)
 
 
 @routes.delete("/models/<path:model_id>")
 def delete(model_id: str) -> Response:
-    """Remove a model; well even if there is none."""
+    """Remove a model; well even if there is none. A dry run says who would miss it."""
     hub = guards.services()
     model_id = forms.path_id(model_id)
+    if forms.read_switch("dry_run"):
+        return dependents.foresee(hub, _subject(model_id), dependents.of_model)
     changes.delete(
         hub,
         _subject(model_id),
@@ -86,6 +89,11 @@ def delete(model_id: str) -> Response:
 
 def record(model: Model) -> dict[str, Any]:
     """A model as the API shows it."""
+    return {**_shown(model), "revision": model.revision}
+
+
+def _shown(model: Model) -> dict[str, Any]:
+    """What an administrator sets of it."""
     return {
         "id": model.id,
         "provider_id": model.provider_id,
@@ -131,7 +139,8 @@ def _subject(model_id: str) -> changes.Subject[Model]:
         kind="model",
         id=model_id,
         find=lambda connection: store.find_model(connection, model_id),
-        show=record,
+        show=_shown,
+        revision=lambda model: model.revision,
     )
 
 

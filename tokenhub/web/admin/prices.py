@@ -9,7 +9,7 @@ from flask import Blueprint, Response
 from tokenhub.price_source import shown_source
 from tokenhub.prices import Prices
 from tokenhub.services import Services
-from tokenhub.web import changes, guards
+from tokenhub.web import changes, forms, guards
 from tokenhub.web.answers import answer, rfc3339
 
 routes = Blueprint("prices", __name__)
@@ -18,6 +18,7 @@ routes = Blueprint("prices", __name__)
 @routes.get("/prices")
 def status() -> Response:
     """Where prices come from and how the last refresh on this host went."""
+    forms.check_query()
     hub = guards.services()
     found = _prices(hub).status()
     return answer(

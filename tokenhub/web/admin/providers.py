@@ -28,7 +28,8 @@ from tokenhub.providers.connection import resolve
 from tokenhub.providers.upstream import endpoint_of
 from tokenhub.services import Services
 from tokenhub.vault import provider_entry
-from tokenhub.web import access, changes, forms, guards
+from tokenhub.web import access, changes, forms, guards, revisions
+from tokenhub.web.admin import dependents
 from tokenhub.web.answers import answer, listing, read
 
 routes = Blueprint("providers", __name__)
@@ -56,7 +57,8 @@ def upsert() -> Response:
         return fresh if before is None else replace(fresh, cred_store=before.cred_store)
 
     stored = _save(hub, "provider.upsert", fresh.id, values=values, base=base)
-    return answer({"ok": True, "cred_store": stored.cred_store})
+    said = {"ok": True, "cred_store": stored.cred_store, "revision": stored.revision}
+    return revisions.answer_of(said, stored.revision)
 
 
 @routes.get("/providers")
@@ -82,14 +84,17 @@ def patch(provider_id: str) -> Response:
         return before
 
     stored = _save(hub, "provider.patch", provider_id, values=values, base=base)
-    return answer({"ok": True, "provider": record(stored)})
+    return revisions.answer_of({"ok": True, "provider": record(stored)}, stored.revision)
 
 
 @routes.delete("/providers/<path:provider_id>")
 def delete(provider_id: str) -> Response:
-    """Remove a provider, its models and its credential; well even if there is none."""
+    """Remove a provider, its models and its credential; well even if there is none. A dry run says
+    what would go with it, and who would miss it."""
     hub = guards.services()
     provider_id = forms.path_id(provider_id)
+    if forms.read_switch("dry_run"):
+        return dependents.foresee(hub, _subject(provider_id), dependents.of_provider)
     changes.delete(
         hub,
         _subject(provider_id),
@@ -102,6 +107,11 @@ def delete(provider_id: str) -> Response:
 
 def record(provider: Provider) -> dict[str, Any]:
     """A provider as the API shows it."""
+    return {**_shown(provider), "revision": provider.revision}
+
+
+def _shown(provider: Provider) -> dict[str, Any]:
+    """What an administrator sets of it."""
     return {
         "id": provider.id,
         "type": provider.type,
@@ -128,7 +138,7 @@ def _save(
     api_key: str = values.pop("api_key", "")
     wanted: str = "vault" if api_key else values.pop("cred_store", "")
     values.pop("cred_store", None)
-    _check_type(hub, values)
+    check_type(hub, values)
     _check_addresses(hub, values)
     _check_store(hub, wanted, "api_key" if api_key else "cred_store")
     sealed = hub.vault.seal(entry, api_key) if api_key else None
@@ -138,7 +148,7 @@ def _save(
         after = replace(base(before), **values)
         check_endpoints(after)
         after = replace(after, cred_store=wanted) if wanted else after
-        _check_recipient(before, after, api_key)
+        check_recipient(before, after, api_key)
         return after
 
     def write(connection: Connection, after: Provider) -> None:
@@ -166,11 +176,12 @@ def _subject(provider_id: str) -> changes.Subject[Provider]:
         kind="provider",
         id=provider_id,
         find=lambda connection: store.find_provider(connection, provider_id),
-        show=record,
+        show=_shown,
+        revision=lambda provider: provider.revision,
     )
 
 
-def _check_recipient(before: Provider | None, after: Provider, api_key: str) -> None:
+def check_recipient(before: Provider | None, after: Provider, api_key: str) -> None:
     """Let only owners send a key elsewhere that is stored already: whoever may, can have it.
 
     Args:
@@ -191,7 +202,7 @@ def _check_recipient(before: Provider | None, after: Provider, api_key: str) -> 
         )
 
 
-def _check_type(hub: Services, values: dict[str, Any]) -> None:
+def check_type(hub: Services, values: dict[str, Any]) -> None:
     if "type" in values and values["type"] not in hub.gateway.adapters:
         known = ", ".join(sorted(hub.gateway.adapters))
         raise InvalidRequest(f"type must be one of: {known}", param="type")
@@ -243,7 +254,7 @@ def _demo_changes(hub: Services, but: str) -> list[Change]:
             "provider",
             each.id,
             action="provider.delete",
-            detail={"before": record(each), "after": None},
+            detail={"before": _shown(each), "after": None},
         )
         for each in hub.catalog.current().providers.values()
         if each.demo and each.id != but

@@ -66,6 +66,7 @@ def sign_in() -> Response:
 @routes.get("/session")
 def who_am_i() -> Response:
     """Who asks, and what their page must send along with changes."""
+    forms.check_query()
     admin = access.current_admin()
     secret = request.cookies.get(access.COOKIE, "")
     return answer(_shown(admin, csrf_token_of(secret) if admin.session else None))
@@ -75,6 +76,7 @@ def who_am_i() -> Response:
 @needs("viewer")
 def sign_out() -> Response:
     """End the session that asks; well even if a token does."""
+    forms.check_query()
     hub = guards.services()
     session = access.current_admin().session
     if session is not None:
@@ -106,6 +108,7 @@ def list_all() -> Response:
 @needs("viewer")
 def revoke(session_id: str) -> Response:
     """End a session, everywhere at once; well even if there is none. Others' only as an owner."""
+    forms.check_query()
     hub = guards.services()
     session_id = forms.path_id(session_id)
     admin = access.current_admin()

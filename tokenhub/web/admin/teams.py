@@ -13,8 +13,8 @@ from tokenhub import store
 from tokenhub.board.board import unix_ms
 from tokenhub.domain import Team
 from tokenhub.errors import Conflict, NotFound
-from tokenhub.web import changes, forms, guards
-from tokenhub.web.admin import allowances, budgets
+from tokenhub.web import changes, forms, guards, revisions
+from tokenhub.web.admin import allowances, budgets, dependents
 from tokenhub.web.answers import answer, listing, read, rfc3339
 
 routes = Blueprint("teams", __name__)
@@ -36,15 +36,17 @@ def create() -> Response:
     team = Team(f"team_{secrets.token_hex(8)}", values["name"], created_at=unix_ms())
     made = _altered(team, values)
     stored = changes.save(hub, _subject(team.id), "team.create", alter=lambda _: made, write=_write)
-    return answer({"ok": True, "team": record(stored)})
+    return _answer_of(stored)
 
 
 @routes.get("/teams/<path:team_id>")
 def get(team_id: str) -> Response:
     """One team."""
     team_id = forms.path_id(team_id)
+    forms.check_query()
     found = read(guards.services(), lambda connection: store.find_team(connection, team_id))
-    return answer(record(_required(found)))
+    team = _required(found)
+    return revisions.answer_of(record(team), team.revision)
 
 
 @routes.patch("/teams/<path:team_id>")
@@ -60,14 +62,16 @@ def patch(team_id: str) -> Response:
         alter=lambda before: _altered(_required(before), values),
         write=_write,
     )
-    return answer({"ok": True, "team": record(stored)})
+    return _answer_of(stored)
 
 
 @routes.delete("/teams/<path:team_id>")
 def delete(team_id: str) -> Response:
-    """Remove a team that has no keys; well even if there is none."""
+    """Remove a team that has no keys; well even if there is none. A dry run says which it has."""
     hub = guards.services()
     team_id = forms.path_id(team_id)
+    if forms.read_switch("dry_run"):
+        return dependents.foresee(hub, _subject(team_id), dependents.of_team)
 
     def remove(connection: Connection) -> None:
         count = store.count_keys_of(connection, team_id)
@@ -82,6 +86,11 @@ def delete(team_id: str) -> Response:
 
 def record(team: Team) -> dict[str, Any]:
     """A team as the API shows it."""
+    return {**_shown(team), "revision": team.revision}
+
+
+def _shown(team: Team) -> dict[str, Any]:
+    """What an administrator sets of it, and when it was made."""
     return {
         "id": team.id,
         "name": team.name,
@@ -90,6 +99,10 @@ def record(team: Team) -> dict[str, Any]:
         **allowances.shown_limits(team.limits),
         "created_at": rfc3339(team.created_at),
     }
+
+
+def _answer_of(team: Team) -> Response:
+    return revisions.answer_of({"ok": True, "team": record(team)}, team.revision)
 
 
 def _altered(team: Team, values: dict[str, Any]) -> Team:
@@ -114,7 +127,8 @@ def _subject(team_id: str) -> changes.Subject[Team]:
         kind="team",
         id=team_id,
         find=lambda connection: store.find_team(connection, team_id),
-        show=record,
+        show=_shown,
+        revision=lambda team: team.revision,
     )
 
 

@@ -86,6 +86,7 @@ def create() -> Response:
 @needs("owner")
 def delete(token_id: str) -> Response:
     """Revoke a token and end its sessions, everywhere at once; well even if there is none."""
+    forms.check_query()
     hub = guards.services()
     token_id = forms.path_id(token_id)
     if token_id == ROOT_ID:

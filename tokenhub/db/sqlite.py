@@ -23,6 +23,9 @@ from tokenhub.db.work import Job, Wait
 
 BUSY_MS = 5000
 INCREMENTAL = "auto_vacuum=INCREMENTAL"
+CACHE_KB = 16_000
+"""Of pages that a connection keeps, and of what it sorts in memory: sums of a day are some."""
+
 WAL_KEPT_BYTES = 8 << 20
 """How large the write-ahead log may stay when all of it has been carried over."""
 READERS = 4
@@ -219,6 +222,7 @@ def _open(url: URL, begin: str, pragma: str, **options: Any) -> Engine:
     def set_up(connection: sqlite3.Connection, _: object) -> None:
         connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA cache_size=-{CACHE_KB}")
         connection.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES}")
         connection.execute(f"PRAGMA {pragma}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Response
@@ -329,11 +330,15 @@ def _points(
     """What can be said of each step; of those without anything only if all are wanted."""
     if steps is None:
         said = ((at, metric.value(agg, values[at])) for at in sorted(values))
-        return [{"t": rfc3339(at), "v": value} for at, value in said if value is not None]
+        return [{"t": _moment(at), "v": value} for at, value in said if value is not None]
     return [
-        {"t": rfc3339(at), "v": metric.value(agg, values[at]) if at in values else empty}
+        {"t": _moment(at), "v": metric.value(agg, values[at]) if at in values else empty}
         for at in steps
     ]
+
+
+# All series of an answer have the same times.
+_moment = lru_cache(maxsize=POINTS_MAX)(rfc3339)
 
 
 def _too_many() -> InvalidRequest:
